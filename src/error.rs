@@ -1,0 +1,117 @@
+//! The library's error type: variants are what a caller can act on.
+
+use std::path::PathBuf;
+
+/// Result with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can stop a run.
+///
+/// Messages are lower case, without a final period, and name the flag, file or tensor.
+/// A way out, where there is one, is in [`Error::hint`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A flag or its value is wrong; found before any work.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong, naming the flag.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+
+    /// A file of the checkpoint is missing, unreadable or not what it must be.
+    #[error("{file}: {message}")]
+    Checkpoint {
+        /// The file, relative to the checkpoint (`transformer/config.json`).
+        file: String,
+        /// What is wrong with it; expected and found values both appear.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+
+    /// A tensor that the model needs is in no shard.
+    #[error("{component} has no tensor `{name}`")]
+    MissingTensor {
+        /// Folder of the component.
+        component: String,
+        /// Name in the checkpoint.
+        name: String,
+    },
+
+    /// An output cannot be written.
+    #[error("cannot write {}: {message}", path.display())]
+    Output {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+
+    /// An input file named on the command line cannot be used.
+    #[error("{}: {message}", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        message: String,
+    },
+
+    /// A result holds NaN or infinity.
+    #[error("{what} holds a value that is not finite")]
+    NonFinite {
+        /// The result (`latents after step 3`).
+        what: String,
+    },
+
+    /// The device asked for does not exist or cannot do this.
+    #[error("{message}")]
+    Device {
+        /// What was asked, and what was found.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+
+    /// SIGINT or SIGTERM arrived.
+    #[error("interrupted by signal {signal}")]
+    Interrupted {
+        /// Signal number: 2 or 15.
+        signal: i32,
+    },
+
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// A way out, for the `hint:` line.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Usage { hint, .. } | Self::Checkpoint { hint, .. } | Self::Device { hint, .. } => {
+                hint.as_deref()
+            }
+            _ => None,
+        }
+    }
+
+    /// A usage error without a hint.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// A fault in a file of the checkpoint, without a hint.
+    pub fn checkpoint(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Checkpoint {
+            file: file.into(),
+            message: message.into(),
+            hint: None,
+        }
+    }
+}

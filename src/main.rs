@@ -1,0 +1,3 @@
+//! The `qwen-gen` binary.
+
+fn main() {}

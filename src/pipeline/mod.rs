@@ -1,0 +1,3 @@
+//! The stages from a prompt to a picture.
+
+pub mod observer;

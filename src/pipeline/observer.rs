@@ -1,0 +1,132 @@
+//! What the pipeline tells those who watch it: the only file both sides know.
+//!
+//! The pipeline calls an [`Observer`] and does not know whether anyone records, draws a bar,
+//! synchronises the device or writes a file.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+
+/// A stage of one request, in the order they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Checks of the request against the loaded model.
+    InputValidation,
+    /// Prompt to embeddings.
+    TextEncoding,
+    /// Initial noise, packed.
+    LatentPreparation,
+    /// Sigmas and timesteps.
+    TimestepPreparation,
+    /// The denoising loop.
+    Denoising,
+    /// VAE decode to pixels.
+    Decoding,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Self; 6] = [
+        Self::InputValidation,
+        Self::TextEncoding,
+        Self::LatentPreparation,
+        Self::TimestepPreparation,
+        Self::Denoising,
+        Self::Decoding,
+    ];
+
+    /// The name upstream's logs and reports use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InputValidation => "InputValidationStage",
+            Self::TextEncoding => "TextEncodingStage",
+            Self::LatentPreparation => "LatentPreparationStage",
+            Self::TimestepPreparation => "TimestepPreparationStage",
+            Self::Denoising => "DenoisingStage",
+            Self::Decoding => "DecodingStage",
+        }
+    }
+}
+
+/// Watches a run. Every method has an empty default; an error stops the run.
+pub trait Observer {
+    /// A component's weights are about to be loaded (`transformer`).
+    fn load_begin(&mut self, _component: &'static str) -> Result<()> {
+        Ok(())
+    }
+
+    /// A component is ready; `bytes` were read for it.
+    fn load_end(&mut self, _component: &'static str, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// A request starts; `index` counts from 0 over all prompts and outputs.
+    fn request_begin(&mut self, _index: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// A request's picture is decoded.
+    fn request_end(&mut self, _index: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// A stage starts.
+    fn stage_begin(&mut self, _stage: Stage) -> Result<()> {
+        Ok(())
+    }
+
+    /// A stage has issued all its work.
+    fn stage_end(&mut self, _stage: Stage) -> Result<()> {
+        Ok(())
+    }
+
+    /// Denoising step `step` (from 0) starts at noise level `sigma`.
+    fn step_begin(&mut self, _step: usize, _sigma: f32) -> Result<()> {
+        Ok(())
+    }
+
+    /// A denoising step has issued all its work; `latents` is its result, packed `[1, s_img, 64]`.
+    fn step_end(&mut self, _step: usize, _latents: &Tensor) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody watches.
+impl Observer for () {}
+
+/// Several observers, called in order.
+impl Observer for Vec<&mut dyn Observer> {
+    fn load_begin(&mut self, component: &'static str) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.load_begin(component))
+    }
+
+    fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
+        self.iter_mut()
+            .try_for_each(|o| o.load_end(component, bytes))
+    }
+
+    fn request_begin(&mut self, index: usize) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.request_begin(index))
+    }
+
+    fn request_end(&mut self, index: usize) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.request_end(index))
+    }
+
+    fn stage_begin(&mut self, stage: Stage) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.stage_begin(stage))
+    }
+
+    fn stage_end(&mut self, stage: Stage) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.stage_end(stage))
+    }
+
+    fn step_begin(&mut self, step: usize, sigma: f32) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.step_begin(step, sigma))
+    }
+
+    fn step_end(&mut self, step: usize, latents: &Tensor) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.step_end(step, latents))
+    }
+}
