@@ -11,5 +11,6 @@
 pub mod error;
 pub mod pipeline;
 pub mod timing;
+pub mod weights;
 
 pub use error::{Error, Result};

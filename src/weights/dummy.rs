@@ -1,0 +1,117 @@
+//! `--load-format dummy`: seeded random weights in place of a download.
+//!
+//! The values keep a deep network's activations finite; the picture is noise.
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+/// Spread of biases, and of norm weights around 1.
+const SMALL: f32 = 0.02;
+
+/// A tensor whose values depend on its component, name and shape only (and on the kind of device).
+pub(super) fn tensor(
+    component: &str,
+    name: &str,
+    shape: &Shape,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    let seed = seed(component, name);
+    let (mean, std) = distribution(name, shape.dims());
+    let values = if device.is_cpu() {
+        // candle cannot seed its own generator on the CPU.
+        Tensor::from_vec(uniform(seed, mean, std, shape.elem_count()), shape, device)?
+    } else {
+        device.set_seed(seed)?;
+        Tensor::randn(mean, std, shape, device)?
+    };
+    values.to_dtype(dtype)
+}
+
+/// Mean and standard deviation by the role of the tensor.
+fn distribution(name: &str, dims: &[usize]) -> (f32, f32) {
+    let fan_in: usize = dims.iter().skip(1).product();
+    if name.ends_with("bias") {
+        (0.0, SMALL)
+    } else if fan_in == 1 {
+        // A norm's weight: `[c]`, in the VAE `[c, 1, 1]`.
+        (1.0, SMALL)
+    } else {
+        #[expect(clippy::cast_precision_loss, reason = "a scale, not a count")]
+        let fan_in = fan_in as f32;
+        (0.0, fan_in.sqrt().recip())
+    }
+}
+
+/// FNV-1a of `component/name`.
+fn seed(component: &str, name: &str) -> u64 {
+    [component, "/", name]
+        .iter()
+        .flat_map(|part| part.bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// Uniform values with this mean and standard deviation; value `i` comes from `SplitMix64`'s state
+/// `i`, so that threads need not share one.
+fn uniform(seed: u64, mean: f32, std: f32, count: usize) -> Vec<f32> {
+    // A uniform distribution of width w has standard deviation w / sqrt(12).
+    let width = std * 12_f32.sqrt();
+    (0..count as u64)
+        .into_par_iter()
+        .map(|i| {
+            let mut z = seed.wrapping_add(i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            #[expect(clippy::cast_precision_loss, reason = "24 bits fit a float's mantissa")]
+            let unit = ((z ^ (z >> 31)) >> 40) as f32 / 16_777_216.0;
+            mean + width * (unit - 0.5)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn moments(values: &[f32]) -> (f32, f32) {
+        #[expect(clippy::cast_precision_loss, reason = "small")]
+        let n = values.len() as f32;
+        let mean = values.iter().sum::<f32>() / n;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n;
+        (mean, variance.sqrt())
+    }
+
+    fn draw(name: &str, dims: &[usize]) -> Vec<f32> {
+        tensor("vae", name, &Shape::from(dims), DType::F32, &Device::Cpu)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap()
+    }
+
+    #[test]
+    fn values_follow_the_role() {
+        for (name, dims, mean, std) in [
+            ("conv.weight", vec![64, 16, 5, 5], 0.0, 0.05),
+            ("conv.bias", vec![4096], 0.0, SMALL),
+            ("norm.weight", vec![4096], 1.0, SMALL),
+            ("norm.gamma", vec![4096, 1, 1], 1.0, SMALL),
+        ] {
+            let (m, s) = moments(&draw(name, &dims));
+            assert!((m - mean).abs() < 0.1 * std, "{name}: mean {m}");
+            assert!((s - std).abs() < 0.05 * std, "{name}: std {s}");
+        }
+    }
+
+    #[test]
+    fn values_depend_on_the_name_only() {
+        assert_eq!(draw("a.weight", &[8, 8]), draw("a.weight", &[8, 8]));
+        assert_ne!(draw("a.weight", &[8, 8]), draw("b.weight", &[8, 8]));
+        assert_ne!(seed("vae", "x"), seed("transformer", "x"));
+    }
+}

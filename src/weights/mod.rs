@@ -1,0 +1,159 @@
+//! A checkpoint's files and tensors, wherever they come from.
+//!
+//! [`ModelSource`] finds files; [`ComponentWeights`] holds one component's tensors (`transformer`)
+//! and hands them to the model through candle's `VarBuilder`. The files are not trusted: whatever
+//! is wrong with them is an [`Error`](crate::Error) that names the file, before memory is spent on it.
+
+mod blob;
+mod builtin;
+mod dummy;
+mod fault;
+mod files;
+mod header;
+mod json;
+mod shards;
+mod source;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::var_builder::{SimpleBackend, VarBuilder};
+
+pub(crate) use fault::{fault, fault_with_hint};
+pub use json::parse_json;
+pub use source::ModelSource;
+
+use crate::error::Result;
+use shards::Shards;
+
+/// Where weights come from (`--load-format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadFormat {
+    /// The format the checkpoint is in; safetensors is the only one.
+    #[default]
+    Auto,
+    /// Safetensors files.
+    Safetensors,
+    /// Seeded random values; no weight files needed.
+    Dummy,
+}
+
+/// The tensors of one component.
+#[derive(Debug)]
+pub struct ComponentWeights {
+    component: &'static str,
+    tensors: Tensors,
+    bytes_read: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Tensors {
+    Stored(Shards),
+    Dummy,
+}
+
+impl ComponentWeights {
+    /// Opens the weight files in `component`'s folder and checks their headers; reads no tensor.
+    ///
+    /// # Errors
+    /// Files that are missing, ambiguous, incomplete or malformed.
+    pub fn open(source: &ModelSource, component: &'static str, format: LoadFormat) -> Result<Self> {
+        let tensors = match format {
+            LoadFormat::Auto | LoadFormat::Safetensors => {
+                Tensors::Stored(Shards::open(source, component)?)
+            }
+            LoadFormat::Dummy => Tensors::Dummy,
+        };
+        Ok(Self {
+            component,
+            tensors,
+            bytes_read: AtomicU64::new(0),
+        })
+    }
+
+    /// A builder whose tensors arrive in `dtype` on `device`.
+    #[must_use]
+    pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'_> {
+        VarBuilder::from_backend(Box::new(self), dtype, device.clone())
+    }
+
+    /// Bytes of tensors read from files so far.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn read(
+        &self,
+        shards: &Shards,
+        name: &str,
+        expected: Option<&[usize]>,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        // candle's error keeps a message only; without `.bt()`, which would append a backtrace.
+        let stored = shards
+            .read(name, expected, device)
+            .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+        let bytes = stored.elem_count() * stored.dtype().size_in_bytes();
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+        stored.to_dtype(dtype)
+    }
+}
+
+impl SimpleBackend for &ComponentWeights {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        match &self.tensors {
+            Tensors::Stored(shards) => self.read(shards, name, Some(shape.dims()), dtype, device),
+            Tensors::Dummy => dummy::tensor(self.component, name, &shape, dtype, device),
+        }
+    }
+
+    fn get_unchecked(
+        &self,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        match &self.tensors {
+            Tensors::Stored(shards) => self.read(shards, name, None, dtype, device),
+            Tensors::Dummy => candle_core::bail!("dummy weights need the shape of `{name}`"),
+        }
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        match &self.tensors {
+            Tensors::Stored(shards) => shards.contains(name),
+            Tensors::Dummy => true,
+        }
+    }
+}
+
+/// Reads a causal 3-D convolution's kernel as the 2-D one that it is for a single frame: its last
+/// temporal slice. The rest does not reach the builder's device.
+///
+/// # Shapes
+/// Stored `[o, i, kt, kh, kw]`; result `[o, i, kh, kw]`.
+///
+/// # Errors
+/// Those of [`VarBuilder::get`].
+pub fn last_temporal_slice(
+    vb: &VarBuilder<'_>,
+    shape: (usize, usize, usize, usize, usize),
+    name: &str,
+) -> candle_core::Result<Tensor> {
+    vb.clone()
+        .set_device(Device::Cpu)
+        .get(shape, name)?
+        .narrow(2, shape.2 - 1, 1)?
+        .squeeze(2)?
+        .contiguous()?
+        .to_device(vb.device())
+}
