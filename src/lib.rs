@@ -8,6 +8,7 @@
 //!                                     Observer: perf, profiler
 //! ```
 
+pub mod config;
 pub mod error;
 pub mod pipeline;
 pub mod timing;
