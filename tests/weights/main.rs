@@ -1,0 +1,8 @@
+//! Checkpoints good and hostile: what opens and reads, and how the rest is refused.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod checkpoint;
+mod config_refusals;
+mod reading;
+mod weight_refusals;
