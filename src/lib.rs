@@ -9,6 +9,7 @@
 //! ```
 
 pub mod error;
+pub mod files;
 pub mod pipeline;
 pub mod timing;
 
