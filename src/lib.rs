@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod files;
+pub mod output;
 pub mod pipeline;
 pub mod timing;
 
