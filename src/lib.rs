@@ -11,6 +11,7 @@
 pub mod error;
 pub mod files;
 pub mod output;
+pub mod perf;
 pub mod pipeline;
 pub mod timing;
 
