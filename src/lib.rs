@@ -8,6 +8,8 @@
 //!                                     Observer: perf, profiler
 //! ```
 
+pub mod cli;
+pub mod commands;
 pub mod error;
 pub mod files;
 pub mod output;

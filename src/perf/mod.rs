@@ -1,10 +1,15 @@
 //! Performance of a run: recorded as it runs, reported, and compared with other runs.
 
+mod compare;
+mod dump;
+mod markdown;
 mod process;
 mod recorder;
 mod report;
 mod summary;
 
+pub use self::compare::{Check, Comparison};
+pub use self::dump::{Dump, DumpStage};
 pub use self::process::{peak_host_anon_mb, peak_host_mb, process_start};
 pub use self::recorder::{PerfRecorder, RequestFacts, RunFacts};
 pub use self::report::{
