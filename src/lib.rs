@@ -1,16 +1,29 @@
 //! Qwen-Image text-to-image: from a prompt to a picture, with its profiler built in.
 //!
-//! The crate flows one way:
+//! The crate flows one way; who watches a run hangs off the pipeline and is never called by name:
 //!
 //! ```text
 //! cli -> request -> weights/config -> model -> pipeline -> output
 //!                                               |
-//!                                     Observer: perf, profiler
+//!                                     Observer: perf, console
 //! ```
 
+pub mod cli;
+pub mod commands;
 pub mod config;
+pub mod device;
 pub mod error;
+pub mod files;
+pub mod interrupt;
+pub mod model;
+pub mod noise;
+pub mod ops;
+pub mod output;
+pub mod perf;
 pub mod pipeline;
+pub mod request;
+pub mod scheduler;
+pub mod text;
 pub mod timing;
 pub mod weights;
 

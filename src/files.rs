@@ -1,0 +1,232 @@
+//! Files that people keep: written whole or not at all, read within bounds.
+//!
+//! Every output of the program (picture, report, trace) goes through [`write_atomic`].
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Replaces the file at `path` by what `write` writes.
+///
+/// The bytes go to a temporary file in the same folder, which is synced and renamed, so a reader
+/// sees the old file or the new one, and after a failure nothing new is left.
+///
+/// # Errors
+/// [`Error::Output`] when `write` fails or the file system refuses a step.
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    replace(path, write).map_err(|error| unwritable(path, error.to_string()))
+}
+
+fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut temporary = temporary_in(folder)?;
+    let mut out = BufWriter::new(temporary.as_file_mut());
+    write(&mut out)?;
+    out.flush()?;
+    drop(out);
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    // Makes the rename itself durable; some network file systems cannot sync a folder.
+    match File::open(folder)?.sync_all() {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+/// Checks, before the work, that a file can be written at `path`.
+///
+/// Missing parent folders are created; no file is left behind.
+///
+/// # Errors
+/// [`Error::Output`] when `path` names no file, something else is in its place, or its folder
+/// cannot be created or written to.
+pub fn check_writable(path: &Path) -> Result<()> {
+    let trailing_slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if path.file_name().is_none() || trailing_slash {
+        return Err(unwritable(path, "it names no file"));
+    }
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(unwritable(path, "it is a folder")),
+        // A rename would replace a device such as /dev/null by a file.
+        Ok(found) if !found.is_file() => return Err(unwritable(path, "it is not a regular file")),
+        _ => {}
+    }
+    let folder = folder_of(path);
+    fs::create_dir_all(folder).map_err(|error| {
+        let message = format!("cannot create the folder {}: {error}", folder.display());
+        unwritable(path, message)
+    })?;
+    temporary_in(folder).map_err(|error| {
+        let message = format!("cannot write to the folder {}: {error}", folder.display());
+        unwritable(path, message)
+    })?;
+    Ok(())
+}
+
+/// Reads a regular file of at most `max_bytes`.
+///
+/// # Errors
+/// [`Error::Input`] when it is missing, unreadable, longer, or not a regular file.
+pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    let unusable = |message: String| Error::Input {
+        path: path.to_owned(),
+        message,
+    };
+    // Looked at before opening: opening a FIFO waits for a writer.
+    let found = fs::metadata(path).map_err(|error| unusable(error.to_string()))?;
+    if !found.is_file() {
+        return Err(unusable("not a regular file".into()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(max_bytes + 1).read_to_end(&mut bytes))
+        .map_err(|error| unusable(error.to_string()))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(unusable(format!("longer than {max_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A new file in `folder`, removed when dropped unless it is renamed.
+fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".qwen-gen-")
+        .make_in(folder, |path| {
+            OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o666) // less the umask, as for any other output
+                .open(path)
+        })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn unwritable(path: &Path, message: impl Into<String>) -> Error {
+    Error::Output {
+        path: path.to_owned(),
+        message: message.into(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_written_file_replaces_the_old_one_with_ordinary_permissions() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        fs::write(&path, "old and longer").unwrap();
+        let ordinary = folder.path().join("ordinary");
+        File::create(&ordinary).unwrap();
+
+        write_atomic(&path, |out| out.write_all(b"new")).unwrap();
+
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&ordinary));
+        assert_eq!(names_in(folder.path()), ["ordinary", "report.json"]);
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_file_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        fs::write(&path, "old").unwrap();
+
+        let error = write_atomic(&path, |out| {
+            out.write_all(&vec![0; 100_000])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        })
+        .unwrap_err();
+
+        assert!(error.to_string().contains("report.json"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names_in(folder.path()), ["report.json"]);
+    }
+
+    #[test]
+    fn a_folder_in_the_way_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("taken");
+        fs::create_dir(&path).unwrap();
+
+        assert!(write_atomic(&path, |out| out.write_all(b"x")).is_err());
+        let error = check_writable(&path).unwrap_err().to_string();
+
+        assert!(error.ends_with("it is a folder"), "{error}");
+        assert_eq!(names_in(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn the_check_creates_folders_and_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        check_writable(&folder.path().join("a/b/picture.png")).unwrap();
+        assert_eq!(names_in(&folder.path().join("a/b")), [""; 0]);
+    }
+
+    #[test]
+    fn the_check_refuses_what_cannot_become_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "").unwrap();
+        symlink("/dev/null", folder.path().join("device")).unwrap();
+        for (name, why) in [
+            ("file/picture.png", "cannot create the folder"),
+            ("device", "not a regular file"),
+            ("new/", "names no file"),
+            ("..", "names no file"),
+        ] {
+            let error = check_writable(&folder.path().join(name)).unwrap_err();
+            assert!(error.to_string().contains(why), "{name}: {error}");
+        }
+        assert!(check_writable(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn the_check_refuses_a_read_only_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+        if File::create(folder.path().join("probe")).is_ok() {
+            return; // root may write anywhere
+        }
+        let error = check_writable(&folder.path().join("picture.png")).unwrap_err();
+        assert!(error.to_string().contains("cannot write to the folder"));
+    }
+
+    #[test]
+    fn reading_is_bounded_and_takes_regular_files_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("input");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
+        assert!(read_bounded(&path, 4).is_err());
+        assert!(read_bounded(folder.path(), 5).is_err());
+        assert!(read_bounded(Path::new("/dev/null"), 5).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! Compares perf dumps with a baseline, and against a limit.
+
+use jiff::civil::DateTime;
+
+use super::dump::Dump;
+use crate::error::Result;
+
+/// A baseline and what is compared with it; displayed as upstream's Markdown report.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// The baseline.
+    pub base: Dump,
+    /// One dump or more; a single one gets columns of differences.
+    pub new: Vec<Dump>,
+    /// Local time of the comparison.
+    pub time: DateTime,
+}
+
+/// One dump checked against the baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// The dump's file name.
+    pub file_name: String,
+    /// Above 0 is slower.
+    pub change_pct: f64,
+    /// Whether it is slower by more than the limit.
+    pub regressed: bool,
+}
+
+impl Comparison {
+    /// Checks that no dump is slower than the baseline by more than `limit_pct`, as a whole or in
+    /// one stage.
+    ///
+    /// # Errors
+    /// [`crate::Error::Input`] when a dump lacks the stage.
+    pub fn check(&self, stage: Option<&str>, limit_pct: f64) -> Result<Vec<Check>> {
+        let base = self.base.duration_ms(stage)?;
+        // Decimal fractions are not exact: 1.1 is not above 1 by more than 10 %.
+        let limit = base * (100.0 + limit_pct) / 100.0 * (1.0 + 1e-12);
+        (self.new.iter())
+            .map(|dump| {
+                let new = dump.duration_ms(stage)?;
+                Ok(Check {
+                    file_name: dump.file_name(),
+                    change_pct: change_pct(base, new),
+                    regressed: new > limit,
+                })
+            })
+            .collect()
+    }
+
+    /// All stages: in the order of the last dump, then what only earlier ones have.
+    pub(super) fn stage_names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for dump in self.new.iter().rev().chain([&self.base]) {
+            for stage in &dump.stages {
+                if !names.contains(&&*stage.name) {
+                    names.push(&stage.name);
+                }
+            }
+        }
+        names
+    }
+}
+
+/// How much more than `base` is `new`; as upstream, 0 where there is no base.
+pub(super) fn change_pct(base: f64, new: f64) -> f64 {
+    if base == 0.0 {
+        0.0
+    } else {
+        (new - base) / base * 100.0
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests {
+    use super::*;
+    use crate::perf::dump::tests::read;
+
+    pub(in crate::perf) fn dump(
+        name: &str,
+        commit: &str,
+        total_ms: f64,
+        stages: &[(&str, f64)],
+    ) -> Dump {
+        let stages: Vec<_> = (stages.iter())
+            .map(|(name, ms)| serde_json::json!({"name": name, "duration_ms": ms}))
+            .collect();
+        let json = serde_json::json!({
+            "total_duration_ms": total_ms, "steps": stages, "commit_hash": commit,
+        });
+        read(name, &json.to_string()).unwrap()
+    }
+
+    pub(in crate::perf) fn comparison(base: Dump, new: Vec<Dump>) -> Comparison {
+        let time = jiff::civil::datetime(2026, 1, 2, 3, 4, 5, 678_901_000);
+        Comparison { base, new, time }
+    }
+
+    #[test]
+    fn a_change_at_the_limit_passes_and_above_it_fails() {
+        for (base, new, limit, regressed) in [
+            (100.0, 110.0, 10.0, false),
+            (100.0, 110.000_001, 10.0, true),
+            (100.0, 115.0, 15.0, false),
+            (1.0, 1.1, 10.0, false),
+            (0.3, 0.321, 7.0, false),
+            (100.0, 100.0, 0.0, false),
+            (100.0, 100.001, 0.0, true),
+            (100.0, 50.0, 0.0, false),
+        ] {
+            let base = dump("a.json", "", base, &[]);
+            let check = comparison(base, vec![dump("b.json", "", new, &[])]).check(None, limit);
+            assert_eq!(check.unwrap()[0].regressed, regressed, "{new} at {limit} %");
+        }
+    }
+
+    #[test]
+    fn every_dump_is_checked_in_the_stage_asked_for() {
+        let base = dump("a.json", "", 100.0, &[("A", 10.0)]);
+        let slower = dump("b.json", "", 50.0, &[("A", 12.5)]);
+        let same = dump("c.json", "", 500.0, &[("A", 10.0)]);
+        let checks = comparison(base, vec![slower, same])
+            .check(Some("A"), 5.0)
+            .unwrap();
+        let check = |file_name: &str, change_pct, regressed| Check {
+            file_name: file_name.into(),
+            change_pct,
+            regressed,
+        };
+        assert_eq!(
+            checks,
+            [check("b.json", 25.0, true), check("c.json", 0.0, false)]
+        );
+    }
+
+    #[test]
+    fn a_stage_that_any_dump_lacks_is_an_error() {
+        let with = dump("a.json", "", 100.0, &[("A", 10.0)]);
+        let without = dump("b.json", "", 100.0, &[]);
+        assert!(
+            comparison(with.clone(), vec![without.clone()])
+                .check(Some("A"), 5.0)
+                .is_err()
+        );
+        assert!(
+            comparison(without, vec![with])
+                .check(Some("A"), 5.0)
+                .is_err()
+        );
+    }
+}

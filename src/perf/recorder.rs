@@ -1,0 +1,355 @@
+//! Sets marks while a run lasts; only afterwards are they turned into durations, which is when a
+//! GPU is waited for.
+
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+use jiff::Timestamp;
+
+use super::report::{
+    FurtherRequest, Load, MemoryCheckpoint, Meta, PerfReport, RequestRecord, StageDuration,
+    StepDuration,
+};
+use crate::error::Result;
+use crate::pipeline::observer::{Observer, Stage};
+use crate::timing::{Mark, Timer};
+
+/// Observes a run for its [`PerfReport`].
+#[derive(Debug)]
+pub struct PerfRecorder {
+    timer: Timer,
+    process_start: Instant,
+    first_stage: Option<Instant>,
+    loads: Spans<(&'static str, u64)>,
+    requests: Vec<RequestMarks>,
+    checkpoints: Vec<(usize, &'static str, MemoryCheckpoint)>,
+    saves: Vec<(usize, Duration)>,
+}
+
+/// What the report says of a run besides durations.
+#[derive(Debug, Clone)]
+pub struct RunFacts {
+    /// What is measured, as [`super::commit_hash`] has it.
+    pub commit_hash: String,
+    /// What the model ran on.
+    pub device: String,
+    /// The text given to `--model-path`.
+    pub model: String,
+}
+
+/// What the report says of a request besides durations.
+#[derive(Debug, Clone)]
+pub struct RequestFacts {
+    /// As in the request's trace.
+    pub request_id: String,
+    /// Prompts of the command line; `None` when they came from a file.
+    pub prompt: Option<Vec<String>>,
+}
+
+impl PerfRecorder {
+    /// A recorder for a process that started at `process_start`.
+    #[must_use]
+    pub fn new(timer: Timer, process_start: Instant) -> Self {
+        Self {
+            timer,
+            process_start,
+            first_stage: None,
+            loads: Spans::default(),
+            requests: Vec::new(),
+            checkpoints: Vec::new(),
+            saves: Vec::new(),
+        }
+    }
+
+    /// Ends the cold start, unless it has ended.
+    ///
+    /// The first stage does so; call it before a warm-up request, which is not observed.
+    pub fn end_cold_start(&mut self) {
+        self.first_stage.get_or_insert_with(Instant::now);
+    }
+
+    /// Records memory at a moment of a request; each `name` once.
+    pub fn checkpoint(&mut self, request: usize, name: &'static str, memory: MemoryCheckpoint) {
+        self.checkpoints.push((request, name, memory));
+    }
+
+    /// Records how long encoding and writing a request's picture took.
+    pub fn saved(&mut self, request: usize, duration: Duration) {
+        self.saves.push((request, duration));
+    }
+
+    /// Turns the marks into durations; `facts` describes the request of an index.
+    ///
+    /// # Errors
+    /// When the device has failed.
+    ///
+    /// # Panics
+    /// When no request was observed.
+    pub fn finish(
+        self,
+        run: RunFacts,
+        facts: impl Fn(usize) -> RequestFacts,
+    ) -> Result<PerfReport> {
+        let mut records = Vec::new();
+        for marks in &self.requests {
+            records.push(FurtherRequest {
+                record: self.record(marks, &run, facts(marks.index))?,
+                save_ms: (self.saves.iter())
+                    .find(|(request, _)| *request == marks.index)
+                    .map(|(_, duration)| duration.as_secs_f64() * 1e3),
+            });
+        }
+        let mut records = records.into_iter();
+        let first = records.next().expect("a run has at least one request");
+        let loads = self.loads.durations(&self.timer)?;
+        let first_stage = self.first_stage.unwrap_or(self.process_start);
+        Ok(PerfReport {
+            first: first.record,
+            device: run.device,
+            load: (loads.into_iter())
+                .map(|((component, bytes), duration_ms)| (component, Load { bytes, duration_ms }))
+                .collect(),
+            cold_start_ms: (first_stage - self.process_start).as_secs_f64() * 1e3,
+            save_ms: first.save_ms,
+            requests: records.collect(),
+        })
+    }
+
+    fn record(
+        &self,
+        marks: &RequestMarks,
+        run: &RunFacts,
+        facts: RequestFacts,
+    ) -> Result<RequestRecord> {
+        let stages = marks.stages.durations(&self.timer)?;
+        let steps = marks.steps.durations(&self.timer)?;
+        Ok(RequestRecord {
+            timestamp: marks.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string(),
+            request_id: facts.request_id,
+            commit_hash: run.commit_hash.clone(),
+            tag: "cli_generate",
+            total_duration_ms: match marks.stages.done.last() {
+                Some((_, _, end)) => self.timer.elapsed_ms(&marks.begin, end)?,
+                None => 0.0,
+            },
+            stages: (stages.into_iter())
+                .map(|(stage, duration_ms)| StageDuration {
+                    name: stage.name(),
+                    duration_ms,
+                })
+                .collect(),
+            denoise_steps_ms: (steps.into_iter())
+                .map(|(step, duration_ms)| StepDuration { step, duration_ms })
+                .collect(),
+            memory_checkpoints: (self.checkpoints.iter())
+                .filter(|(request, ..)| *request == marks.index)
+                .map(|&(_, name, memory)| (name, memory))
+                .collect(),
+            meta: Meta {
+                prompt: facts.prompt,
+                model: run.model.clone(),
+            },
+        })
+    }
+
+    fn request(&mut self) -> &mut RequestMarks {
+        self.requests.last_mut().expect("stages run in a request")
+    }
+}
+
+impl Observer for PerfRecorder {
+    fn load_begin(&mut self, _component: &'static str) -> Result<()> {
+        self.loads.begin(self.timer.mark()?);
+        Ok(())
+    }
+
+    fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
+        self.loads.end((component, bytes), self.timer.mark()?);
+        Ok(())
+    }
+
+    fn request_begin(&mut self, index: usize) -> Result<()> {
+        self.requests.push(RequestMarks {
+            index,
+            at: Timestamp::now(),
+            begin: self.timer.mark()?,
+            stages: Spans::default(),
+            steps: Spans::default(),
+        });
+        Ok(())
+    }
+
+    fn stage_begin(&mut self, _stage: Stage) -> Result<()> {
+        self.end_cold_start();
+        let mark = self.timer.mark()?;
+        self.request().stages.begin(mark);
+        Ok(())
+    }
+
+    fn stage_end(&mut self, stage: Stage) -> Result<()> {
+        let mark = self.timer.mark()?;
+        self.request().stages.end(stage, mark);
+        Ok(())
+    }
+
+    fn step_begin(&mut self, _step: usize, _sigma: f32) -> Result<()> {
+        let mark = self.timer.mark()?;
+        self.request().steps.begin(mark);
+        Ok(())
+    }
+
+    fn step_end(&mut self, step: usize, _latents: &Tensor) -> Result<()> {
+        let mark = self.timer.mark()?;
+        self.request().steps.end(step, mark);
+        Ok(())
+    }
+}
+
+/// The marks of one request.
+#[derive(Debug)]
+struct RequestMarks {
+    index: usize,
+    at: Timestamp,
+    begin: Mark,
+    stages: Spans<Stage>,
+    steps: Spans<usize>,
+}
+
+/// Pairs of marks that do not nest.
+#[derive(Debug)]
+struct Spans<K> {
+    open: Option<Mark>,
+    done: Vec<(K, Mark, Mark)>,
+}
+
+impl<K: Copy> Spans<K> {
+    fn begin(&mut self, mark: Mark) {
+        self.open = Some(mark);
+    }
+
+    fn end(&mut self, what: K, mark: Mark) {
+        let begin = self.open.take().expect("what ends has begun");
+        self.done.push((what, begin, mark));
+    }
+
+    fn durations(&self, timer: &Timer) -> Result<Vec<(K, f64)>> {
+        (self.done.iter())
+            .map(|(what, begin, end)| Ok((*what, timer.elapsed_ms(begin, end)?)))
+            .collect()
+    }
+}
+
+impl<K> Default for Spans<K> {
+    fn default() -> Self {
+        Self {
+            open: None,
+            done: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::thread::sleep;
+
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    /// Two requests of two steps each, as the pipeline would tell them.
+    fn observed() -> PerfRecorder {
+        let latents = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu).unwrap(), Instant::now());
+        recorder.load_begin("vae").unwrap();
+        sleep(Duration::from_millis(2));
+        recorder.load_end("vae", 1234).unwrap();
+        for index in 0..2 {
+            recorder.request_begin(index).unwrap();
+            for stage in Stage::ALL {
+                recorder.stage_begin(stage).unwrap();
+                for step in (0..2).filter(|_| stage == Stage::Denoising) {
+                    recorder.step_begin(step, 1.0).unwrap();
+                    sleep(Duration::from_millis(3));
+                    recorder.step_end(step, &latents).unwrap();
+                }
+                recorder.stage_end(stage).unwrap();
+            }
+            recorder.request_end(index).unwrap();
+        }
+        recorder
+    }
+
+    fn finish(recorder: PerfRecorder) -> PerfReport {
+        let run = RunFacts {
+            commit_hash: "abc".into(),
+            device: "cpu".into(),
+            model: "builtin:tiny".into(),
+        };
+        let facts = |index| RequestFacts {
+            request_id: format!("id:{index}"),
+            prompt: None,
+        };
+        recorder.finish(run, facts).unwrap()
+    }
+
+    #[test]
+    fn every_stage_step_and_load_is_reported_once() {
+        let report = finish(observed());
+        assert_eq!(report.load[0].0, "vae");
+        assert_eq!(report.load[0].1.bytes, 1234);
+        assert!(report.load[0].1.duration_ms >= 2.0);
+        assert!(report.cold_start_ms >= report.load[0].1.duration_ms);
+        assert_eq!(report.requests.len(), 1);
+        assert_eq!(report.requests[0].record.request_id, "id:1");
+        for record in [&report.first, &report.requests[0].record] {
+            let stages: Vec<_> = record.stages.iter().map(|stage| stage.name).collect();
+            assert_eq!(stages, Stage::ALL.map(Stage::name));
+            let steps: Vec<_> = record.denoise_steps_ms.iter().map(|s| s.step).collect();
+            assert_eq!(steps, [0, 1]);
+            record.timestamp.parse::<Timestamp>().unwrap();
+            assert_eq!(
+                record.timestamp.len(),
+                "2026-01-02T03:04:05.678901+00:00".len()
+            );
+        }
+    }
+
+    #[test]
+    fn steps_add_up_to_denoising_and_stages_to_the_total() {
+        let record = finish(observed()).first;
+        let stages: f64 = record.stages.iter().map(|stage| stage.duration_ms).sum();
+        let steps: f64 = record.denoise_steps_ms.iter().map(|s| s.duration_ms).sum();
+        let denoising = record.stages[4].duration_ms;
+        assert!(record.denoise_steps_ms.iter().all(|s| s.duration_ms >= 3.0));
+        assert!(steps <= denoising && denoising - steps < 5.0);
+        assert!(stages <= record.total_duration_ms && record.total_duration_ms - stages < 5.0);
+    }
+
+    #[test]
+    fn checkpoints_and_saves_belong_to_their_request() {
+        let mut recorder = observed();
+        recorder.saved(1, Duration::from_millis(7));
+        recorder.checkpoint(0, "before_forward", MemoryCheckpoint::default());
+        recorder.checkpoint(0, "after_forward", MemoryCheckpoint::default());
+        let report = finish(recorder);
+        let names: Vec<_> = (report.first.memory_checkpoints.iter())
+            .map(|(name, _)| *name)
+            .collect();
+        assert_eq!(names, ["before_forward", "after_forward"]);
+        assert!(report.requests[0].record.memory_checkpoints.is_empty());
+        assert_eq!(report.save_ms, None);
+        assert_eq!(report.requests[0].save_ms, Some(7.0));
+    }
+
+    #[test]
+    fn a_warm_up_ends_the_cold_start() {
+        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu).unwrap(), Instant::now());
+        recorder.end_cold_start();
+        sleep(Duration::from_millis(20));
+        recorder.request_begin(0).unwrap();
+        recorder.stage_begin(Stage::InputValidation).unwrap();
+        recorder.stage_end(Stage::InputValidation).unwrap();
+        assert!(finish(recorder).cold_start_ms < 20.0);
+    }
+}

@@ -1,0 +1,126 @@
+//! A run in seven numbers, for those who ask why it was slow.
+
+use serde::Serialize;
+
+use super::report::{PerfReport, RequestRecord};
+use crate::pipeline::observer::Stage;
+
+/// Where the time of a run went; sums over its requests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// Loading all components.
+    pub load_ms: f64,
+    /// Prompts to embeddings.
+    pub text_ms: f64,
+    /// The denoising loops.
+    pub denoise_ms: f64,
+    /// The steps of those loops; absent when there were none.
+    pub steps: Option<StepSummary>,
+    /// VAE decode.
+    pub decode_ms: f64,
+    /// Encoding and writing the pictures.
+    pub save_ms: f64,
+}
+
+/// The denoising steps of all requests.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepSummary {
+    /// Half of the steps took no longer.
+    pub median_ms: f64,
+    /// The longest step.
+    pub worst_ms: f64,
+    /// Its number, from 0.
+    pub worst_step: usize,
+    /// Its request, from 0.
+    pub worst_request: usize,
+}
+
+impl PerfReport {
+    /// The summary of the run.
+    #[must_use]
+    pub fn summary(&self) -> RunSummary {
+        let records: Vec<_> = std::iter::once(&self.first)
+            .chain(self.requests.iter().map(|request| &request.record))
+            .collect();
+        let stage_ms = |stage: Stage| {
+            let stages = records.iter().flat_map(|record| &record.stages);
+            stages
+                .filter(|s| s.name == stage.name())
+                .map(|s| s.duration_ms)
+                .sum()
+        };
+        let saves = self.requests.iter().filter_map(|request| request.save_ms);
+        RunSummary {
+            load_ms: self.load.iter().map(|(_, load)| load.duration_ms).sum(),
+            text_ms: stage_ms(Stage::TextEncoding),
+            denoise_ms: stage_ms(Stage::Denoising),
+            steps: summarise_steps(&records),
+            decode_ms: stage_ms(Stage::Decoding),
+            save_ms: self.save_ms.into_iter().chain(saves).sum(),
+        }
+    }
+}
+
+fn summarise_steps(records: &[&RequestRecord]) -> Option<StepSummary> {
+    let mut steps: Vec<(f64, usize, usize)> = (records.iter().enumerate())
+        .flat_map(|(request, record)| {
+            let steps = record.denoise_steps_ms.iter();
+            steps.map(move |step| (step.duration_ms, step.step, request))
+        })
+        .collect();
+    steps.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let &(worst_ms, worst_step, worst_request) = steps.last()?;
+    let middle = steps.len() / 2;
+    let median_ms = if steps.len().is_multiple_of(2) {
+        f64::midpoint(steps[middle - 1].0, steps[middle].0)
+    } else {
+        steps[middle].0
+    };
+    Some(StepSummary {
+        median_ms,
+        worst_ms,
+        worst_step,
+        worst_request,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::perf::report::tests::{record, report};
+
+    #[test]
+    fn sums_over_the_requests() {
+        assert_eq!(
+            report().summary(),
+            RunSummary {
+                load_ms: 11.5,
+                text_ms: 4.0,
+                denoise_ms: 110.0,
+                steps: Some(StepSummary {
+                    median_ms: 25.0,
+                    worst_ms: 50.0,
+                    worst_step: 0,
+                    worst_request: 1,
+                }),
+                decode_ms: 8.0,
+                save_ms: 7.5,
+            }
+        );
+    }
+
+    #[test]
+    fn the_median_of_an_odd_number_of_steps_is_the_middle_one() {
+        let summary = summarise_steps(&[&record("id", &[3.0, 9.0, 1.0])]);
+        assert_eq!(
+            summary,
+            Some(StepSummary {
+                median_ms: 3.0,
+                worst_ms: 9.0,
+                worst_step: 1,
+                worst_request: 0,
+            })
+        );
+        assert_eq!(summarise_steps(&[&record("id", &[])]), None);
+    }
+}
