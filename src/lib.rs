@@ -8,8 +8,10 @@
 //!                                     Observer: perf, profiler
 //! ```
 
+pub mod config;
 pub mod error;
 pub mod pipeline;
+pub mod scheduler;
 pub mod timing;
 
 pub use error::{Error, Result};
