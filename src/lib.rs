@@ -10,6 +10,7 @@
 
 pub mod config;
 pub mod error;
+pub mod noise;
 pub mod pipeline;
 pub mod scheduler;
 pub mod timing;
