@@ -13,6 +13,7 @@ pub mod error;
 pub mod noise;
 pub mod pipeline;
 pub mod scheduler;
+pub mod text;
 pub mod timing;
 
 pub use error::{Error, Result};
