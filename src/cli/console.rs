@@ -1,0 +1,243 @@
+//! What the user sees: log lines on stdout as upstream prints them, the rest on stderr.
+//!
+//! A closed pipe on either stream does not stop a run.
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::{Duration, Instant};
+
+use candle_core::Tensor;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::generate::LogLevel;
+use crate::error::{Error, Result};
+use crate::pipeline::{Observer, Stage};
+
+/// How often progress is told where there is no bar.
+const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// Prints the lines of one run.
+#[derive(Debug)]
+pub struct Console {
+    level: LogLevel,
+    /// Stdout is kept for the JSON object.
+    json: bool,
+    colour: bool,
+    progress: Option<Progress>,
+    /// Lines of stages and steps are left out of a warm-up.
+    warming_up: bool,
+    stage_started: Instant,
+}
+
+#[derive(Debug)]
+struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    last_told: Instant,
+    done: u32,
+    steps: usize,
+}
+
+impl Console {
+    /// A console for one run.
+    #[must_use]
+    pub fn new(level: LogLevel, json: bool) -> Self {
+        let colour =
+            stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self {
+            level,
+            json,
+            colour,
+            progress: None,
+            warming_up: false,
+            stage_started: Instant::now(),
+        }
+    }
+
+    /// A line about what the run does.
+    pub fn info(&self, message: &str) {
+        if self.level <= LogLevel::Info {
+            self.log(message);
+        }
+    }
+
+    /// A line for those who asked for more.
+    pub fn debug(&self, message: &str) {
+        if self.level <= LogLevel::Debug {
+            self.log(message);
+        }
+    }
+
+    /// A line that names an output; printed at every level.
+    pub fn path(&self, message: &str) {
+        self.log(message);
+    }
+
+    /// A `warning:` line.
+    pub fn warning(&self, message: &str) {
+        if self.level <= LogLevel::Warning {
+            self.stderr_line("warning", "33", message);
+        }
+    }
+
+    /// The object of `--json`.
+    pub fn json_object(&self, object: &serde_json::Value) {
+        let _ = writeln!(stdout(), "{object:#}");
+    }
+
+    /// `error:` with the chain of causes, and `hint:` where there is a way out.
+    pub fn error(error: &anyhow::Error) {
+        let console = Self::new(LogLevel::Info, false);
+        console.stderr_line("error", "31", &format!("{error:#}"));
+        if let Some(hint) = error
+            .chain()
+            .find_map(|e| e.downcast_ref::<Error>()?.hint())
+        {
+            console.stderr_line("hint", "36", hint);
+        }
+    }
+
+    /// Whether prompts are printed.
+    #[must_use]
+    pub fn shows_prompts(&self) -> bool {
+        self.level <= LogLevel::Debug
+    }
+
+    /// Shows progress over `steps` denoising steps from now on.
+    pub fn start_progress(&mut self, steps: usize) {
+        let target = if self.level > LogLevel::Info {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        };
+        let style = ProgressStyle::with_template(
+            "{msg} {wide_bar} {pos}/{len} steps, {per_sec}, {eta} remaining",
+        )
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target).with_style(style);
+        self.progress = Some(Progress {
+            bar,
+            started: Instant::now(),
+            last_told: Instant::now(),
+            done: 0,
+            steps,
+        });
+    }
+
+    /// Silences stages and steps while a warm-up runs.
+    pub fn set_warming_up(&mut self, warming_up: bool) {
+        self.warming_up = warming_up;
+    }
+
+    fn log(&self, message: &str) {
+        let time = jiff::ZonedDateTime::now().strftime("%m-%d %H:%M:%S");
+        let line = format!("[{time}] {message}\n");
+        self.suspended(|| {
+            let _ = if self.json {
+                stderr().write_all(line.as_bytes())
+            } else {
+                stdout().write_all(line.as_bytes())
+            };
+        });
+    }
+
+    fn stderr_line(&self, label: &str, colour: &str, message: &str) {
+        self.suspended(|| {
+            let _ = if self.colour {
+                writeln!(stderr(), "\x1b[1;{colour}m{label}:\x1b[0m {message}")
+            } else {
+                writeln!(stderr(), "{label}: {message}")
+            };
+        });
+    }
+
+    /// Prints without tearing the bar.
+    fn suspended(&self, print: impl FnOnce()) {
+        match &self.progress {
+            Some(progress) => progress.bar.suspend(print),
+            None => print(),
+        }
+    }
+}
+
+impl Observer for Console {
+    fn load_begin(&mut self, component: &'static str) -> Result<()> {
+        self.debug(&format!("loading {component}"));
+        Ok(())
+    }
+
+    fn stage_begin(&mut self, stage: Stage) -> Result<()> {
+        self.stage_started = Instant::now();
+        if self.warming_up {
+            return Ok(());
+        }
+        self.info(&format!("[{}] started...", stage.name()));
+        if let Some(progress) = &self.progress {
+            progress.bar.set_message(stage.name());
+        }
+        Ok(())
+    }
+
+    fn stage_end(&mut self, stage: Stage) -> Result<()> {
+        if self.warming_up {
+            return Ok(());
+        }
+        let seconds = self.stage_started.elapsed().as_secs_f64();
+        self.info(&format!(
+            "[{}] finished in {seconds:.4} seconds",
+            stage.name()
+        ));
+        if stage == Stage::Denoising
+            && let Some(progress) = &self.progress
+        {
+            #[expect(clippy::cast_precision_loss, reason = "steps are few")]
+            let per_step = seconds / progress.steps as f64;
+            self.info(&format!(
+                "[{}] average time per step: {per_step:.4} seconds",
+                stage.name()
+            ));
+        }
+        if stage == Stage::Decoding
+            && let Some(progress) = self.progress.take()
+        {
+            progress.bar.finish_and_clear();
+        }
+        Ok(())
+    }
+
+    fn step_begin(&mut self, step: usize, _sigma: f32) -> Result<()> {
+        if step == 0
+            && let Some(progress) = &mut self.progress
+        {
+            progress.started = Instant::now();
+            progress.last_told = progress.started;
+            progress.bar.reset_eta();
+        }
+        Ok(())
+    }
+
+    fn step_end(&mut self, _step: usize, _latents: &Tensor) -> Result<()> {
+        let Some(progress) = self.progress.as_mut().filter(|_| !self.warming_up) else {
+            return Ok(());
+        };
+        progress.done += 1;
+        progress.bar.inc(1);
+        if progress.bar.is_hidden() && progress.last_told.elapsed() >= PLAIN_PROGRESS_EVERY {
+            progress.last_told = Instant::now();
+            let per_step = progress.started.elapsed() / progress.done;
+            let (done, steps) = (progress.done, progress.steps);
+            let remaining = (per_step
+                * u32::try_from(steps)
+                    .unwrap_or(u32::MAX)
+                    .saturating_sub(done))
+            .as_secs();
+            let message = format!(
+                "denoising: step {done}/{steps}, {:.3} s/step, {remaining} s remaining",
+                per_step.as_secs_f64()
+            );
+            if self.level <= LogLevel::Info {
+                let _ = writeln!(stderr(), "{message}");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! SIGINT and SIGTERM: the first asks the run to stop, the second ends the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use candle_core::Tensor;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::error::{Error, Result};
+use crate::pipeline::{Observer, Stage};
+
+/// Watches for signals; as an observer it stops the run at the next stage or step.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    signal: Arc<AtomicUsize>,
+}
+
+impl Interrupt {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn install() -> std::io::Result<Self> {
+        let interrupt = Self::default();
+        for signal in [SIGINT, SIGTERM] {
+            let seen = Arc::new(AtomicBool::new(false));
+            // In this order the first signal finds `seen` false and only sets the flags.
+            flag::register_conditional_shutdown(signal, 128 + signal, seen.clone())?;
+            flag::register(signal, seen)?;
+            flag::register_usize(
+                signal,
+                interrupt.signal.clone(),
+                signal.unsigned_abs() as usize,
+            )?;
+        }
+        Ok(interrupt)
+    }
+
+    /// Fails once a signal has arrived.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn check(&self) -> Result<()> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            signal => Err(Error::Interrupted {
+                signal: i32::try_from(signal).unwrap_or(SIGINT),
+            }),
+        }
+    }
+}
+
+impl Observer for Interrupt {
+    fn load_begin(&mut self, _component: &'static str) -> Result<()> {
+        self.check()
+    }
+
+    fn stage_begin(&mut self, _stage: Stage) -> Result<()> {
+        self.check()
+    }
+
+    fn step_begin(&mut self, _step: usize, _sigma: f32) -> Result<()> {
+        self.check()
+    }
+
+    fn step_end(&mut self, _step: usize, _latents: &Tensor) -> Result<()> {
+        self.check()
+    }
+
+    fn request_end(&mut self, _index: usize) -> Result<()> {
+        self.check()
+    }
+}

@@ -1,0 +1,5 @@
+//! The three networks of Qwen-Image, written once for every device on the operations of [`crate::ops`].
+
+pub mod text_encoder;
+pub mod transformer;
+pub mod vae;

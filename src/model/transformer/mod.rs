@@ -1,0 +1,144 @@
+//! The MMDiT: text and image tokens in two streams, joined in every attention.
+//!
+//! One pass serves both guidance branches: the image rows of both lie in one matrix, the text rows
+//! of both in another, and only attention keeps the branches apart ([`JointLayout`]). Everything
+//! that depends on the timestep alone is computed when the model is loaded, for all steps of its
+//! schedule ([`modulation`]); the weights behind it are not kept.
+//!
+//! Source: diffusers `transformer_qwenimage.py` at 58eb52c.
+
+mod block;
+mod modulation;
+mod rope;
+mod timestep;
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use self::block::Block;
+use self::modulation::{ModulationTable, Shifted, Stream};
+use self::timestep::TimestepEmbedder;
+use crate::config::transformer::TransformerConfig;
+use crate::ops::{JointLayout, Linear, linear};
+
+/// The transformer, for the timesteps it was loaded with.
+#[derive(Debug)]
+pub struct Transformer {
+    config: TransformerConfig,
+    img_in: Linear,
+    txt_norm: Tensor,
+    txt_in: Linear,
+    blocks: Vec<Block>,
+    norm_out: ModulationTable,
+    proj_out: Linear,
+}
+
+/// What stays the same over all steps of one picture.
+#[derive(Debug)]
+pub struct Conditioning {
+    /// Text tokens of all branches, `[Σ txt, d]`.
+    txt: Tensor,
+    /// Cosine and sine of the rotary angles in joint order, `[rows, dh/2]`.
+    rope: (Tensor, Tensor),
+    layout: JointLayout,
+}
+
+impl Transformer {
+    /// Reads the weights and computes the modulation of every step.
+    ///
+    /// `timesteps_scaled` are the schedule's timesteps divided by 1000, one for each step.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn new(
+        config: &TransformerConfig,
+        vb: &VarBuilder<'_>,
+        timesteps_scaled: &[f32],
+    ) -> Result<Self> {
+        let d = config.inner_dim();
+        let temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
+            .forward(timesteps_scaled)?
+            .silu()?;
+        let blocks = (0..config.num_layers)
+            .map(|i| {
+                let is_last = i + 1 == config.num_layers;
+                Block::new(config, &vb.pp("transformer_blocks").pp(i), &temb, is_last)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            img_in: Linear::new(config.in_channels, d, &vb.pp("img_in"))?,
+            txt_norm: vb.get(config.joint_attention_dim, "txt_norm.weight")?,
+            txt_in: Linear::new(config.joint_attention_dim, d, &vb.pp("txt_in"))?,
+            blocks,
+            norm_out: ModulationTable::new(&temb, 2, d, &vb.pp("norm_out.linear"))?,
+            proj_out: Linear::new(d, config.patch_channels(), &vb.pp("proj_out"))?,
+            config: config.clone(),
+        })
+    }
+
+    /// Prepares the text of each branch, conditional first, for a picture of `grid` (rows, columns)
+    /// image tokens.
+    ///
+    /// # Shapes
+    /// `prompt_embeds`: one or two of `[s_txt, joint_attention_dim]`.
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn condition(
+        &self,
+        prompt_embeds: &[&Tensor],
+        grid: (usize, usize),
+    ) -> Result<Conditioning> {
+        let lengths = prompt_embeds
+            .iter()
+            .map(|t| t.dim(0))
+            .collect::<Result<_>>()?;
+        let layout = JointLayout::new(lengths, grid.0 * grid.1);
+        let text = Tensor::cat(prompt_embeds, 0)?.to_dtype(self.dtype())?;
+        let text = candle_nn::ops::rms_norm(&text, &self.txt_norm, 1e-6)?;
+        Ok(Conditioning {
+            txt: linear(&text, &self.txt_in)?,
+            rope: rope::joint_rope(&self.config.axes_dims_rope, grid, &layout, self.device())?,
+            layout,
+        })
+    }
+
+    /// Predicts the velocity of every branch at step `step` of the schedule.
+    ///
+    /// # Shapes
+    /// `latents`: packed `[s_img, in_channels]`; result: `[branches · s_img, patch_channels]`.
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn forward(
+        &self,
+        latents: &Tensor,
+        conditioning: &Conditioning,
+        step: usize,
+    ) -> Result<Tensor> {
+        let Conditioning { txt, rope, layout } = conditioning;
+        let img = linear(&latents.to_dtype(self.dtype())?, &self.img_in)?;
+        let mut img = Stream::new(Tensor::cat(&vec![&img; layout.branches()], 0)?);
+        let mut txt = Stream::new(txt.clone());
+        for block in &self.blocks {
+            block.forward(&mut txt, &mut img, step, (&rope.0, &rope.1), layout)?;
+        }
+        // Scale first here: the reverse of the blocks.
+        let [scale, shift] = self.norm_out.at(step)?;
+        linear(&img.modulated(&Shifted { shift, scale })?, &self.proj_out)
+    }
+
+    /// Steps of the schedule it was loaded for.
+    #[must_use]
+    pub fn num_inference_steps(&self) -> usize {
+        self.norm_out.steps()
+    }
+
+    fn dtype(&self) -> DType {
+        self.txt_norm.dtype()
+    }
+
+    fn device(&self) -> &Device {
+        self.txt_norm.device()
+    }
+}

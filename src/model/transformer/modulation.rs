@@ -1,0 +1,75 @@
+//! Modulation: shift, scale and gate of every sublayer, tabled for all steps before the loop.
+//!
+//! `temb` depends on the timestep alone, so one product per layer with a row for each step gives
+//! every vector the loop needs, and the modulation weights (a third of the model's) can go.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::ops::{Linear, adaptive_layer_norm, gated_residual_layer_norm, linear};
+
+/// Modulation vectors of one layer for all steps, `[steps, n · d]`.
+#[derive(Debug)]
+pub(super) struct ModulationTable {
+    rows: Tensor,
+    d: usize,
+}
+
+impl ModulationTable {
+    /// Applies the layer's `n` stacked projections to `silu(temb)`, `[steps, d]`.
+    pub(super) fn new(silu_temb: &Tensor, n: usize, d: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let rows = linear(silu_temb, &Linear::new(d, n * d, vb)?)?;
+        Ok(Self { rows, d })
+    }
+
+    pub(super) fn steps(&self) -> usize {
+        self.rows.dims()[0]
+    }
+
+    /// The step's `N` vectors `[d]`, in the checkpoint's order.
+    pub(super) fn at<const N: usize>(&self, step: usize) -> Result<[Tensor; N]> {
+        let row = self.rows.get(step)?;
+        let vectors = (0..N)
+            .map(|i| row.narrow(0, i * self.d, self.d))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(vectors
+            .try_into()
+            .expect("as many vectors as were asked for"))
+    }
+}
+
+/// What an adaptive LayerNorm applies.
+pub(super) struct Shifted {
+    pub(super) shift: Tensor,
+    pub(super) scale: Tensor,
+}
+
+/// A residual stream `[rows, d]` whose last update waits for the norm that follows it.
+///
+/// Adding an update and normalising the sum are one pass over the rows that way.
+pub(super) struct Stream {
+    x: Tensor,
+    update: Option<(Tensor, Tensor)>,
+}
+
+impl Stream {
+    pub(super) fn new(x: Tensor) -> Self {
+        Self { x, update: None }
+    }
+
+    /// `x += gate · y`.
+    pub(super) fn add(&mut self, y: Tensor, gate: Tensor) {
+        debug_assert!(self.update.is_none(), "every update is followed by a norm");
+        self.update = Some((y, gate));
+    }
+
+    /// The adaptive LayerNorm of the stream.
+    pub(super) fn modulated(&mut self, Shifted { shift, scale }: &Shifted) -> Result<Tensor> {
+        let Some((y, gate)) = self.update.take() else {
+            return adaptive_layer_norm(&self.x, shift, scale);
+        };
+        let (x, normed) = gated_residual_layer_norm(&self.x, &y, &gate, shift, scale)?;
+        self.x = x;
+        Ok(normed)
+    }
+}

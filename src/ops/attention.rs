@@ -1,0 +1,201 @@
+//! Scaled dot-product attention of all three networks: rows attend within their segment.
+
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::host::{self, Matrix, host_f32, sum, to_f32};
+
+/// How fused rows divide into heads: q, then k, then v.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads in turn.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Whether a row sees only itself and the rows before it.
+    pub causal: bool,
+}
+
+impl AttentionShape {
+    /// Width of the fused rows.
+    #[must_use]
+    pub fn qkv_width(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+}
+
+/// `softmax(q kᵀ / sqrt(dh)) v` within each segment of rows.
+///
+/// # Shapes
+/// `qkv`: `[rows, (heads + 2 kv_heads) · dh]`; result: `[rows, heads · dh]`. The segments are disjoint,
+/// in order, and cover all rows.
+///
+/// # Errors
+/// When shapes do not agree.
+pub fn attention(
+    qkv: &Tensor,
+    shape: &AttentionShape,
+    segments: &[Range<usize>],
+) -> Result<Tensor> {
+    let (rows, width) = qkv.dims2()?;
+    if width != shape.qkv_width() || segments.iter().map(Range::len).sum::<usize>() != rows {
+        candle_core::bail!("attention: {rows} rows of {width} do not fit {shape:?}, {segments:?}")
+    }
+    match qkv.device() {
+        Device::Cpu => plain(qkv, shape, segments),
+        _ => candle_core::bail!("attention: no implementation for this device"),
+    }
+}
+
+/// Query rows whose scores are held at once: they stay in the cache, and the whole matrix of
+/// scores is never in memory.
+const QUERY_ROWS: usize = 64;
+
+fn plain(qkv: &Tensor, shape: &AttentionShape, segments: &[Range<usize>]) -> Result<Tensor> {
+    let (rows, width) = qkv.dims2()?;
+    let out_width = shape.heads * shape.head_dim;
+    let input = to_f32(qkv)?;
+    let input = host_f32(&input)?;
+
+    let mut out = vec![0f32; rows * out_width];
+    let mut rest = out.as_mut_slice();
+    let mut blocks = Vec::new();
+    for segment in segments {
+        let (rows, after) = rest.split_at_mut(segment.len() * out_width);
+        rest = after;
+        let keys = &input[segment.start * width..segment.end * width];
+        for (i, out) in rows.chunks_mut(QUERY_ROWS * out_width).enumerate() {
+            blocks.push((i * QUERY_ROWS, keys, out));
+        }
+    }
+    blocks
+        .into_par_iter()
+        .for_each_init(Vec::new, |scores, (first, keys, out)| {
+            attend_block(out, first, keys, shape, scores);
+        });
+    Tensor::from_vec(out, (rows, out_width), &Device::Cpu)?.to_dtype(qkv.dtype())
+}
+
+/// Attention of one block of query rows, all heads; `first` is the block's first row in `segment`.
+#[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
+fn attend_block(
+    out: &mut [f32],
+    first: usize,
+    segment: &[f32],
+    shape: &AttentionShape,
+    scores: &mut Vec<f32>,
+) {
+    let (width, dh) = (shape.qkv_width(), shape.head_dim);
+    let out_width = shape.heads * dh;
+    let queries = out.len() / out_width;
+    let keys = if shape.causal {
+        first + queries
+    } else {
+        segment.len() / width
+    };
+    let scale = 1.0 / (dh as f32).sqrt();
+    scores.resize(queries * keys, 0.0);
+
+    for head in 0..shape.heads {
+        let kv_head = head / (shape.heads / shape.kv_heads);
+        let q = Matrix::rows(&segment[first * width + head * dh..], width);
+        let k = Matrix::rows(&segment[(shape.heads + kv_head) * dh..], width);
+        let v = Matrix::rows(
+            &segment[(shape.heads + shape.kv_heads + kv_head) * dh..],
+            width,
+        );
+        host::matmul(scores, keys, (queries, keys, dh), q, k.t(), false, false);
+        for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
+            let seen = if shape.causal { first + i + 1 } else { keys };
+            softmax(&mut row[..seen], scale);
+            row[seen..].fill(0.0);
+        }
+        let p = Matrix::rows(scores, keys);
+        host::matmul(
+            &mut out[head * dh..],
+            out_width,
+            (queries, dh, keys),
+            p,
+            v,
+            false,
+            false,
+        );
+    }
+}
+
+/// `softmax(scale · row)` in place.
+fn softmax(row: &mut [f32], scale: f32) {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for x in row.iter_mut() {
+        *x = host::exp((*x - max) * scale);
+    }
+    let inverse = 1.0 / sum(row, |x| x);
+    row.iter_mut().for_each(|x| *x *= inverse);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    /// The whole matrix of scores, from candle's own operations.
+    fn reference(qkv: &Tensor, shape: &AttentionShape) -> Result<Tensor> {
+        let (rows, _) = qkv.dims2()?;
+        let (h, hk, dh) = (shape.heads, shape.kv_heads, shape.head_dim);
+        let heads = qkv.reshape((rows, h + 2 * hk, dh))?.transpose(0, 1)?;
+        let repeat = |t: Tensor| {
+            t.unsqueeze(1)?
+                .expand((hk, h / hk, rows, dh))?
+                .reshape((h, rows, dh))
+        };
+        let q = heads.narrow(0, 0, h)?.contiguous()?;
+        let k = repeat(heads.narrow(0, h, hk)?)?;
+        let v = repeat(heads.narrow(0, h + hk, hk)?)?;
+        let mut scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? / (dh as f64).sqrt())?;
+        if shape.causal {
+            let mask: Vec<f32> = (0..rows * rows)
+                .map(|i| {
+                    if i % rows > i / rows {
+                        f32::NEG_INFINITY
+                    } else {
+                        0.0
+                    }
+                })
+                .collect();
+            scores = scores.broadcast_add(&Tensor::from_vec(mask, (rows, rows), &Device::Cpu)?)?;
+        }
+        candle_nn::ops::softmax_last_dim(&scores)?
+            .matmul(&v)?
+            .transpose(0, 1)?
+            .reshape((rows, h * dh))
+    }
+
+    #[test]
+    fn segments_attend_to_themselves_alone() -> Result<()> {
+        for (heads, kv_heads, head_dim, causal) in
+            [(5, 5, 32, false), (1, 1, 48, false), (4, 2, 16, true)]
+        {
+            let shape = AttentionShape {
+                heads,
+                kv_heads,
+                head_dim,
+                causal,
+            };
+            let qkv = random((171, shape.qkv_width()), 1)?.narrow(0, 1, 170)?;
+            let out = attention(&qkv, &shape, &[0..131, 131..170])?;
+            let expected = Tensor::cat(
+                &[
+                    reference(&qkv.narrow(0, 0, 131)?, &shape)?,
+                    reference(&qkv.narrow(0, 131, 39)?, &shape)?,
+                ],
+                0,
+            )?;
+            assert_close(&out, &expected, 2e-6)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! Adaptive LayerNorm, and the gated residual that precedes it, in one pass over the rows.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::host::{host_f32, par_rows, sum, to_f32};
+
+/// Epsilon of every LayerNorm of the transformer.
+const EPS: f32 = 1e-6;
+
+/// `LN(x) · (1 + scale) + shift`; LayerNorm without affine parameters, biased variance.
+///
+/// # Shapes
+/// `x`, result: `[rows, d]`; `shift`, `scale`: `[d]`.
+///
+/// # Errors
+/// When shapes do not agree.
+///
+/// Source: diffusers `transformer_qwenimage.py`, `_modulate`.
+pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => {
+            let (rows, d) = x.dims2()?;
+            let (x32, shift, scale) = (to_f32(x)?, to_f32(shift)?, to_f32(scale)?);
+            let (x32, shift, scale) = (host_f32(&x32)?, host_f32(&shift)?, host_f32(&scale)?);
+            let mut out = vec![0f32; rows * d];
+            par_rows(&mut out, d, |first, out| {
+                for (y, x) in out
+                    .chunks_exact_mut(d)
+                    .zip(x32[first * d..].chunks_exact(d))
+                {
+                    normalise(y, x, &shift, &scale);
+                }
+            });
+            Tensor::from_vec(out, (rows, d), &Device::Cpu)?.to_dtype(x.dtype())
+        }
+        _ => candle_core::bail!("adaptive_layer_norm: no implementation for this device"),
+    }
+}
+
+/// `x' = x + gate · y`, and the adaptive LayerNorm of `x'`.
+///
+/// # Shapes
+/// `x`, `y`, both results: `[rows, d]`; `gate`, `shift`, `scale`: `[d]`.
+///
+/// # Errors
+/// When shapes do not agree.
+pub fn gated_residual_layer_norm(
+    x: &Tensor,
+    y: &Tensor,
+    gate: &Tensor,
+    shift: &Tensor,
+    scale: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    match x.device() {
+        Device::Cpu => {
+            let (rows, d) = x.dims2()?;
+            let (x32, y, gate) = (to_f32(x)?, to_f32(y)?, to_f32(gate)?);
+            let (x32, y, gate) = (host_f32(&x32)?, host_f32(&y)?, host_f32(&gate)?);
+            let mut sum = vec![0f32; rows * d];
+            par_rows(&mut sum, d, |first, out| {
+                let rows = x32[first * d..]
+                    .chunks_exact(d)
+                    .zip(y[first * d..].chunks_exact(d));
+                for (out, (x, y)) in out.chunks_exact_mut(d).zip(rows) {
+                    for (((out, x), y), gate) in out.iter_mut().zip(x).zip(y).zip(&*gate) {
+                        *out = gate.mul_add(*y, *x);
+                    }
+                }
+            });
+            let sum = Tensor::from_vec(sum, (rows, d), &Device::Cpu)?.to_dtype(x.dtype())?;
+            let normed = adaptive_layer_norm(&sum, shift, scale)?;
+            Ok((sum, normed))
+        }
+        _ => candle_core::bail!("gated_residual_layer_norm: no implementation for this device"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a row's width is small")]
+fn normalise(y: &mut [f32], x: &[f32], shift: &[f32], scale: &[f32]) {
+    let width = x.len() as f32;
+    let mean = sum(x, |x| x) / width;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / width;
+    let inverse = 1.0 / (variance + EPS).sqrt();
+    for (((y, x), shift), scale) in y.iter_mut().zip(x).zip(shift).zip(scale) {
+        *y = ((x - mean) * inverse).mul_add(1.0 + scale, *shift);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::D;
+
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    fn reference(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
+        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+        centred
+            .broadcast_div(&(variance + 1e-6)?.sqrt()?)?
+            .broadcast_mul(&(scale + 1.0)?)?
+            .broadcast_add(shift)
+    }
+
+    #[test]
+    fn agrees_with_the_formula_on_offset_views() -> Result<()> {
+        for (rows, d) in [(1, 3), (7, 33), (129, 160)] {
+            let x = random((rows + 1, d), 1)?.narrow(0, 1, rows)?;
+            let y = random((rows, d), 2)?;
+            let table = random((3, 3 * d), 3)?;
+            let part = |i| table.narrow(0, 1, 1)?.narrow(1, i * d, d)?.flatten_all();
+            let (shift, scale, gate) = (part(0)?, part(1)?, part(2)?);
+            assert_close(
+                &adaptive_layer_norm(&x, &shift, &scale)?,
+                &reference(&x, &shift, &scale)?,
+                1e-6,
+            )?;
+            let (sum, normed) = gated_residual_layer_norm(&x, &y, &gate, &shift, &scale)?;
+            let expected = (&x + y.broadcast_mul(&gate)?)?;
+            assert_close(&sum, &expected, 1e-6)?;
+            assert_close(&normed, &reference(&expected, &shift, &scale)?, 1e-6)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! Products with a weight matrix: `y = x Wᵀ + b`, and the same followed by GELU.
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::host::{self, Matrix, host_f32, par_rows, to_f32};
+
+/// A weight `[n, k]` with its bias `[n]`, where it has one.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Wraps loaded tensors.
+    #[must_use]
+    pub fn from_tensors(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias }
+    }
+
+    /// Reads `weight` and `bias` of a layer from `k` to `n` channels.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has another shape.
+    pub fn new(k: usize, n: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self::from_tensors(
+            vb.get((n, k), "weight")?,
+            Some(vb.get(n, "bias")?),
+        ))
+    }
+
+    /// Reads a layer without bias.
+    ///
+    /// # Errors
+    /// As [`Linear::new`].
+    pub fn no_bias(k: usize, n: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self::from_tensors(vb.get((n, k), "weight")?, None))
+    }
+
+    /// Stacks layers of one input into one product; their outputs lie side by side.
+    ///
+    /// # Errors
+    /// When widths differ, or some layers have a bias and some have none.
+    pub fn stack(layers: &[Self]) -> Result<Self> {
+        let weights: Vec<_> = layers.iter().map(|l| &l.weight).collect();
+        let biases: Vec<_> = layers.iter().filter_map(|l| l.bias.as_ref()).collect();
+        if !biases.is_empty() && biases.len() != layers.len() {
+            candle_core::bail!("cannot stack layers with and without bias")
+        }
+        Ok(Self {
+            weight: Tensor::cat(&weights, 0)?,
+            bias: (!biases.is_empty())
+                .then(|| Tensor::cat(&biases, 0))
+                .transpose()?,
+        })
+    }
+}
+
+/// What follows the bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Identity,
+    GeluTanh,
+}
+
+/// `x Wᵀ + b`.
+///
+/// # Shapes
+/// `x`: `[m, k]`; result: `[m, n]`, in `x`'s dtype.
+///
+/// # Errors
+/// When shapes do not agree.
+pub fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    apply(x, layer, Activation::Identity)
+}
+
+/// `gelu(x Wᵀ + b)`, GELU in its tanh form.
+///
+/// # Shapes
+/// As [`linear`].
+///
+/// # Errors
+/// As [`linear`].
+pub fn linear_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    apply(x, layer, Activation::GeluTanh)
+}
+
+fn apply(x: &Tensor, layer: &Linear, activation: Activation) -> Result<Tensor> {
+    let (m, k) = x.dims2()?;
+    let (n, weight_k) = layer.weight.dims2()?;
+    if k != weight_k {
+        candle_core::bail!("linear: input has {k} channels, weight [{n}, {weight_k}]")
+    }
+    match x.device() {
+        Device::Cpu => plain(x, layer, activation, (m, n, k)),
+        _ => candle_core::bail!("linear: no implementation for this device"),
+    }
+}
+
+/// Rows below this are left to the product's own split of columns over threads.
+const MIN_ROWS_TO_SPLIT: usize = 96;
+
+fn plain(
+    x: &Tensor,
+    layer: &Linear,
+    activation: Activation,
+    (m, n, k): (usize, usize, usize),
+) -> Result<Tensor> {
+    let (input, weight) = (to_f32(x)?, to_f32(&layer.weight)?);
+    let bias = layer.bias.as_ref().map(to_f32).transpose()?;
+    let bias = bias.as_ref().map(host_f32).transpose()?;
+    let (input, weight) = (host_f32(&input)?, host_f32(&weight)?);
+
+    let rows = |first: usize, out: &mut [f32], parallel: bool| {
+        if let Some(bias) = &bias {
+            out.chunks_exact_mut(n)
+                .for_each(|y| y.copy_from_slice(bias));
+        }
+        let a = Matrix::rows(&input[first * k..], k);
+        let shape = (out.len() / n, n, k);
+        host::matmul(
+            out,
+            n,
+            shape,
+            a,
+            Matrix::rows(&weight, k).t(),
+            bias.is_some(),
+            parallel,
+        );
+        if activation == Activation::GeluTanh {
+            out.iter_mut().for_each(|y| *y = host::gelu_tanh(*y));
+        }
+    };
+    let mut out = vec![0f32; m * n];
+    if m < MIN_ROWS_TO_SPLIT {
+        rows(0, &mut out, true);
+    } else {
+        par_rows(&mut out, n, |first, out| rows(first, out, false));
+    }
+    Tensor::from_vec(out, (m, n), &Device::Cpu)?.to_dtype(x.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn agrees_with_matmul_on_odd_sizes_and_offset_views() -> Result<()> {
+        for (m, n, k) in [(1, 1, 1), (5, 7, 3), (131, 33, 65), (200, 160, 96)] {
+            let x = random((m + 2, k), 1)?.narrow(0, 2, m)?;
+            let layer = Linear::from_tensors(random((n, k), 2)?, Some(random(n, 3)?));
+            let expected = x
+                .matmul(&layer.weight.t()?)?
+                .broadcast_add(layer.bias.as_ref().expect("set above"))?;
+            assert_close(&linear(&x, &layer)?, &expected, 1e-5)?;
+            assert_close(&linear_gelu(&x, &layer)?, &expected.gelu()?, 1e-5)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn stacked_layers_lie_side_by_side() -> Result<()> {
+        let x = random((4, 6), 1)?;
+        let a = Linear::from_tensors(random((3, 6), 2)?, Some(random(3, 3)?));
+        let b = Linear::from_tensors(random((5, 6), 4)?, Some(random(5, 5)?));
+        let both = linear(&x, &Linear::stack(&[a.clone(), b.clone()])?)?;
+        assert_close(&both.narrow(1, 0, 3)?, &linear(&x, &a)?, 1e-6)?;
+        assert_close(&both.narrow(1, 3, 5)?, &linear(&x, &b)?, 1e-6)
+    }
+}

@@ -1,0 +1,30 @@
+//! The operations the model is written in: what a device may fuse has one named function here.
+//!
+//! Tensors are row-major matrices `[rows, width]` (tokens or pixels by channels) and pictures
+//! `[height, width, channels]`. Rows of both guidance branches lie in one matrix; the operations
+//! that must keep them apart take the segments. Accumulation and statistics are in f32 whatever
+//! the dtype of the operands.
+//!
+//! Each file holds one operation: its plain body for the CPU and, with the `cuda` feature, the
+//! fused one.
+
+pub mod attention;
+pub mod conv2d;
+pub mod guidance;
+pub(crate) mod host;
+pub mod layer_norm;
+pub mod linear;
+pub mod qk_norm_rope;
+pub mod rms_norm_silu;
+pub mod rope_half;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use attention::{AttentionShape, attention};
+pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
+pub use guidance::guided_euler_step;
+pub use layer_norm::{adaptive_layer_norm, gated_residual_layer_norm};
+pub use linear::{Linear, linear, linear_gelu};
+pub use qk_norm_rope::{JointLayout, QkNorms, qk_norm_rope};
+pub use rms_norm_silu::{rms_norm_channels, rms_norm_silu};
+pub use rope_half::rope_half;

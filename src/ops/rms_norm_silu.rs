@@ -1,0 +1,84 @@
+//! The VAE's norm: each pixel's channels scaled to length `sqrt(c)`, with and without SiLU after it.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::host::{self, host_f32, par_rows, sum, to_f32};
+
+/// Lengths below this are divided by this.
+const MIN_LENGTH: f32 = 1e-12;
+
+/// `x / max(‖x‖₂, 1e-12) · sqrt(c) · gamma` over the channels of each pixel.
+///
+/// # Shapes
+/// `x`, result: `[.., c]`; `gamma`: `[c]`.
+///
+/// # Errors
+/// When shapes do not agree.
+///
+/// Source: diffusers `autoencoder_kl_qwenimage.py`, `QwenImageRMS_norm`.
+pub fn rms_norm_channels(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    apply(x, gamma, false)
+}
+
+/// [`rms_norm_channels`] followed by SiLU.
+///
+/// # Errors
+/// When shapes do not agree.
+pub fn rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    apply(x, gamma, true)
+}
+
+fn apply(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
+    match x.device() {
+        Device::Cpu => plain(x, gamma, silu),
+        _ => candle_core::bail!("rms_norm_channels: no implementation for this device"),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "channels are few")]
+fn plain(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
+    let c = gamma.dim(0)?;
+    let (x32, gamma) = (to_f32(x)?, to_f32(gamma)?);
+    let (input, gamma) = (host_f32(&x32)?, host_f32(&gamma)?);
+    let root = (c as f32).sqrt();
+    let mut out = vec![0f32; input.len()];
+    par_rows(&mut out, c, |first, out| {
+        for (y, x) in out
+            .chunks_exact_mut(c)
+            .zip(input[first * c..].chunks_exact(c))
+        {
+            let factor = root / sum(x, |x| x * x).sqrt().max(MIN_LENGTH);
+            for ((y, x), gamma) in y.iter_mut().zip(x).zip(&*gamma) {
+                *y = x * factor * gamma;
+            }
+        }
+        if silu {
+            out.iter_mut().for_each(|y| *y = host::silu(*y));
+        }
+    });
+    Tensor::from_vec(out, x.shape(), &Device::Cpu)?.to_dtype(x.dtype())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::D;
+
+    use super::*;
+    use crate::ops::testing::{assert_close, random};
+
+    #[test]
+    fn agrees_with_the_formula() -> Result<()> {
+        let x = random((6, 7, 13), 1)?.narrow(0, 1, 5)?;
+        let gamma = random(13, 2)?;
+        let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+        let expected = (x.broadcast_div(&length)? * 13f64.sqrt())?.broadcast_mul(&gamma)?;
+        assert_close(&rms_norm_channels(&x, &gamma)?, &expected, 1e-6)?;
+        assert_close(&rms_norm_silu(&x, &gamma)?, &expected.silu()?, 1e-6)
+    }
+
+    #[test]
+    fn a_black_pixel_stays_black() -> Result<()> {
+        let x = Tensor::zeros((1, 1, 4), candle_core::DType::F32, &Device::Cpu)?;
+        assert_close(&rms_norm_channels(&x, &random(4, 1)?)?, &x, 0.0)
+    }
+}

@@ -1,0 +1,7 @@
+//! From a prompt to the ids that the text encoder reads.
+
+mod files;
+pub mod template;
+pub mod tokenizer;
+
+pub use tokenizer::{PromptIds, Tokenizer};

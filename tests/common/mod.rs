@@ -1,0 +1,206 @@
+//! What the integration tests share: reference cases, checkpoints and comparison.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use qwen_gen::config::ModelConfig;
+use qwen_gen::noise::GeneratorDevice;
+use qwen_gen::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Sampling};
+use qwen_gen::scheduler::FlowMatchSchedule;
+use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
+use serde::Deserialize;
+
+/// Largest difference over largest value: embeddings, predictions, latents.
+pub const TENSORS: f32 = 1e-5;
+/// Largest difference over largest value: decoded pixels.
+pub const PIXELS: f32 = 5e-5;
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// A run of the reference implementation: its arguments and its tensors.
+pub struct Case {
+    pub args: CaseArgs,
+    pub tensors: HashMap<String, Tensor>,
+    pub folder: PathBuf,
+}
+
+#[derive(Deserialize)]
+pub struct CaseArgs {
+    pub ckpt: Option<String>,
+    pub prompt: OneOrMany<String>,
+    #[serde(alias = "negative")]
+    pub negative_prompt: Option<OneOrMany<String>>,
+    #[serde(alias = "cfg")]
+    pub true_cfg_scale: f32,
+    pub width: usize,
+    pub height: usize,
+    #[serde(alias = "steps")]
+    pub num_inference_steps: usize,
+    pub seed: OneOrMany<u64>,
+    pub sigmas: Option<Vec<f64>>,
+    pub do_cfg: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Clone> OneOrMany<T> {
+    pub fn get(&self, index: usize) -> T {
+        match self {
+            Self::One(value) => value.clone(),
+            Self::Many(values) => values[index].clone(),
+        }
+    }
+}
+
+impl Case {
+    /// `cases/NAME` of a random checkpoint or `builtin/NAME` of the built-in model.
+    pub fn read(name: &str) -> Self {
+        let folder = fixtures().join(name);
+        let args = std::fs::read(folder.join("case.json")).expect("case.json");
+        let tensors = folder.join("tensors.safetensors");
+        Self {
+            args: serde_json::from_slice(&args).expect("case.json"),
+            tensors: candle_core::safetensors::load(tensors, &Device::Cpu).expect("tensors"),
+            folder,
+        }
+    }
+
+    pub fn tensor(&self, name: &str) -> &Tensor {
+        &self.tensors[name]
+    }
+
+    pub fn source(&self) -> ModelSource {
+        match &self.args.ckpt {
+            Some(name) => ModelSource::Folder(fixtures().join("checkpoints").join(name)),
+            None => ModelSource::BuiltinTiny,
+        }
+    }
+
+    pub fn config(&self) -> ModelConfig {
+        ModelConfig::read(&self.source()).expect("configs")
+    }
+
+    pub fn weights(&self, component: &'static str) -> ComponentWeights {
+        ComponentWeights::open(&self.source(), component, LoadFormat::Auto).expect("weights")
+    }
+
+    pub fn sampling(&self, index: usize) -> Sampling {
+        Sampling {
+            width: self.args.width / 16 * 16,
+            height: self.args.height / 16 * 16,
+            num_inference_steps: self.args.num_inference_steps,
+            true_cfg_scale: if self.args.do_cfg {
+                self.args.true_cfg_scale
+            } else {
+                1.0
+            },
+            negative_prompt: self
+                .args
+                .negative_prompt
+                .as_ref()
+                .map_or_else(|| " ".to_owned(), |negative| negative.get(index)),
+            generator_device: GeneratorDevice::Cpu,
+            max_sequence_length: 512,
+        }
+    }
+
+    pub fn schedule(&self) -> FlowMatchSchedule {
+        let config = self.config().scheduler;
+        let tokens = self.sampling(0).image_seq_len();
+        match &self.args.sigmas {
+            Some(sigmas) => FlowMatchSchedule::from_sigmas(&config, tokens, sigmas),
+            None => FlowMatchSchedule::new(&config, tokens, self.args.num_inference_steps),
+        }
+        .expect("schedule")
+    }
+
+    pub fn pipeline(&self, index: usize) -> Pipeline {
+        let checkpoint = Checkpoint::open(&self.source(), LoadFormat::Auto).expect("checkpoint");
+        Pipeline::load(
+            checkpoint,
+            self.sampling(index),
+            &Device::Cpu,
+            Precisions {
+                text_encoder: DType::F32,
+                dit: DType::F32,
+                vae: DType::F32,
+            },
+            &mut (),
+        )
+        .expect("pipeline")
+    }
+}
+
+/// Keeps the latents after every step.
+#[derive(Default)]
+pub struct LatentsOfSteps(pub Vec<Tensor>);
+
+impl Observer for LatentsOfSteps {
+    fn step_end(&mut self, _step: usize, latents: &Tensor) -> qwen_gen::Result<()> {
+        self.0.push(latents.clone());
+        Ok(())
+    }
+}
+
+/// Fails when the largest difference exceeds `tolerance` times the largest expected value.
+#[track_caller]
+pub fn assert_close(what: &str, actual: &Tensor, expected: &Tensor, tolerance: f32) {
+    let flat = |t: &Tensor| -> Vec<f32> {
+        let flat = t.to_dtype(DType::F32).and_then(|t| t.flatten_all());
+        flat.and_then(|t| t.to_vec1()).expect("values")
+    };
+    let (actual, expected) = (flat(actual), flat(expected));
+    assert_eq!(actual.len(), expected.len(), "{what}: number of elements");
+    let largest = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
+    let difference = actual
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| {
+            if a.is_finite() {
+                (a - b).abs()
+            } else {
+                f32::INFINITY
+            }
+        })
+        .fold(0f32, f32::max);
+    println!("{what}: {:.1e} of the largest value", difference / largest);
+    assert!(
+        difference <= tolerance * largest,
+        "{what}: {:e} of the largest value, at most {tolerance:e} is right",
+        difference / largest
+    );
+}
+
+/// Fails when a pixel differs by more than one of 255.
+#[track_caller]
+pub fn assert_same_picture(picture: &Picture, path: &Path) {
+    let file = std::io::BufReader::new(std::fs::File::open(path).expect("reference picture"));
+    let mut reader = png::Decoder::new(file).read_info().expect("PNG");
+    let mut rgb = vec![0; reader.output_buffer_size().expect("size")];
+    let info = reader.next_frame(&mut rgb).expect("pixels");
+    assert_eq!(
+        (info.width as usize, info.height as usize),
+        (picture.width, picture.height)
+    );
+    let worst = picture
+        .rgb
+        .iter()
+        .zip(&rgb)
+        .map(|(a, b)| a.abs_diff(*b))
+        .max();
+    println!("{}: worst pixel {worst:?}", path.display());
+    assert!(
+        worst <= Some(1),
+        "{}: a pixel differs by {worst:?}",
+        path.display()
+    );
+}
