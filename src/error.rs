@@ -91,9 +91,9 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Usage { hint, .. } | Self::Checkpoint { hint, .. } | Self::Device { hint, .. } => {
-                hint.as_deref()
-            }
+            Self::Usage { hint, .. }
+            | Self::Checkpoint { hint, .. }
+            | Self::Device { hint, .. } => hint.as_deref(),
             _ => None,
         }
     }

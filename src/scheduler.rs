@@ -52,6 +52,18 @@ impl FlowMatchSchedule {
         Self::shifted(config, image_seq_len, sigmas)
     }
 
+    /// Number of steps, `n`.
+    #[must_use]
+    pub fn num_steps(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// What the transformer is given before each step: `timesteps / 1000`, `[n]`.
+    #[must_use]
+    pub fn timesteps_scaled(&self) -> Vec<f32> {
+        self.timesteps.iter().map(|t| t / 1000.0).collect()
+    }
+
     fn shifted(
         config: &SchedulerConfig,
         image_seq_len: usize,

@@ -45,9 +45,10 @@ fn kept(case: &Case, name: &str, index: usize) -> Result<Tensor> {
     let length = match case.tensors.get(&mask) {
         Some(mask) => mask
             .get(index)?
-            .to_dtype(DType::F32)?
-            .sum_all()?
-            .to_scalar::<f32>()? as usize,
+            .to_vec1::<i64>()?
+            .iter()
+            .filter(|m| **m != 0)
+            .count(),
         None => row.dim(0)?,
     };
     row.narrow(0, 0, length)

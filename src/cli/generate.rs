@@ -67,6 +67,7 @@ struct PromptArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 struct SamplingArgs {
     /// Pixels, rounded down to a multiple of 16 [default: 1280; builtin:tiny 256]
     #[arg(long, value_name = "PIXELS")]
@@ -119,6 +120,7 @@ struct SamplingArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 struct OutputArgs {
     /// Folder of the pictures
     #[arg(long, value_name = "FOLDER", default_value = "outputs")]

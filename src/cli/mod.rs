@@ -1,3 +1,41 @@
-//! The command line as text: what can be typed, without I/O.
+//! The command line: what can be typed. Text only, no I/O.
 
 pub mod compare_perf;
+pub mod console;
+pub mod generate;
+mod upstream;
+
+use clap::{Parser, Subcommand};
+
+pub use self::upstream::refusal_of_upstream_flag;
+
+/// The program's arguments.
+#[derive(Debug, Parser)]
+#[command(
+    name = "qwen-gen",
+    version,
+    about = "Turn a prompt into a picture with Qwen-Image",
+    infer_long_args = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make pictures from prompts
+    Generate(Box<generate::GenerateArgs>),
+    /// Compare perf dumps; fail on a regression
+    ComparePerf(compare_perf::ComparePerfArgs),
+    /// Print a shell completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}

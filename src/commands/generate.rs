@@ -330,15 +330,14 @@ fn describe(run: &Run, console: &Console) {
         ("save_output", request.output.save.to_string()),
         ("output_file_path", paths.join(", ")),
     ];
-    let block: String = rows
-        .iter()
-        .map(|(key, value)| format!("\n{key:>24}: {value}"))
-        .collect();
+    let rows: Vec<String> = rows
+        .map(|(key, value)| format!("{key:>24}: {value}"))
+        .to_vec();
     console.info(&format!(
         "Processing {} grouped request(s)",
         request.images.len()
     ));
-    console.info(&format!("Sampling params:{block}"));
+    console.info(&format!("Sampling params:\n{}", rows.join("\n")));
     let stages: Vec<String> = Stage::ALL
         .map(|stage| format!("'{}'", stage.name()))
         .to_vec();

@@ -1,3 +1,5 @@
-//! What the program can be told to do, one verb a file.
+//! The verbs, one file each.
 
 pub mod compare_perf;
+pub mod completions;
+pub mod generate;

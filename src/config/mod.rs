@@ -3,6 +3,7 @@
 //! Struct fields are named as the keys; keys that are not needed are ignored, keys that would change
 //! the computation in a way this program does not know are refused by name.
 
+pub mod scheduler;
 pub mod text_encoder;
 pub mod transformer;
 pub mod vae;
@@ -12,6 +13,7 @@ use std::ops::RangeInclusive;
 
 use serde::Deserialize;
 
+pub use scheduler::SchedulerConfig;
 pub use text_encoder::TextEncoderConfig;
 pub use transformer::TransformerConfig;
 pub use vae::VaeConfig;
@@ -26,6 +28,8 @@ const SUPPORTED: &str = "supported are Qwen/Qwen-Image, Qwen/Qwen-Image-2512 and
 /// The configuration of a whole checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
+    /// Noise schedule.
+    pub scheduler: SchedulerConfig,
     /// Language model that reads the prompt.
     pub text_encoder: TextEncoderConfig,
     /// Denoiser.
@@ -43,6 +47,7 @@ impl ModelConfig {
     pub fn read(source: &ModelSource) -> Result<Self> {
         ModelIndex::read(source)?;
         let config = Self {
+            scheduler: SchedulerConfig::from_json(&source.read(scheduler::FILE)?)?,
             text_encoder: TextEncoderConfig::parse(&source.read(text_encoder::FILE)?)?,
             transformer: TransformerConfig::parse(&source.read(transformer::FILE)?)?,
             vae: VaeConfig::parse(&source.read(vae::FILE)?)?,

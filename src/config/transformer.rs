@@ -113,6 +113,12 @@ impl TransformerConfig {
 
     /// Width of the token streams.
     #[must_use]
+    pub fn patch_channels(&self) -> usize {
+        self.patch_size.pow(2) * self.out_channels
+    }
+
+    /// Width of the token streams, `d`.
+    #[must_use]
     pub fn inner_dim(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim
     }

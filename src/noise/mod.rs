@@ -19,6 +19,17 @@ pub enum GeneratorDevice {
     Cuda,
 }
 
+impl GeneratorDevice {
+    /// Torch's name of the device.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        }
+    }
+}
+
 /// The first `n` standard normal values after `manual_seed(seed)`, as
 /// `torch.randn(n, generator=..., dtype=torch.float32)` draws them.
 ///

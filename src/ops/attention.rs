@@ -134,7 +134,9 @@ fn softmax(row: &mut [f32], scale: f32) {
         *x = host::exp((*x - max) * scale);
     }
     let inverse = 1.0 / sum(row, |x| x);
-    row.iter_mut().for_each(|x| *x *= inverse);
+    for x in row {
+        *x *= inverse;
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +145,7 @@ mod tests {
     use crate::ops::testing::{assert_close, random};
 
     /// The whole matrix of scores, from candle's own operations.
+    #[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
     fn reference(qkv: &Tensor, shape: &AttentionShape) -> Result<Tensor> {
         let (rows, _) = qkv.dims2()?;
         let (h, hk, dh) = (shape.heads, shape.kv_heads, shape.head_dim);

@@ -129,7 +129,9 @@ fn plain(
             parallel,
         );
         if activation == Activation::GeluTanh {
-            out.iter_mut().for_each(|y| *y = host::gelu_tanh(*y));
+            for y in out {
+                *y = host::gelu_tanh(*y);
+            }
         }
     };
     let mut out = vec![0f32; m * n];

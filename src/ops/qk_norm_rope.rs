@@ -48,11 +48,15 @@ impl JointLayout {
     /// Rows that attend to each other: one range for each branch.
     #[must_use]
     pub fn segments(&self) -> Vec<Range<usize>> {
-        let first = self.txt[0] + self.s_img;
-        match self.branches() {
-            1 => vec![0..first],
-            _ => vec![0..first, first..self.rows()],
-        }
+        let mut end = 0;
+        self.txt
+            .iter()
+            .map(|txt| {
+                let start = end;
+                end += txt + self.s_img;
+                start..end
+            })
+            .collect()
     }
 
     /// Rows of the image tokens of all branches.

@@ -53,7 +53,9 @@ fn plain(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
             }
         }
         if silu {
-            out.iter_mut().for_each(|y| *y = host::silu(*y));
+            for y in out {
+                *y = host::silu(*y);
+            }
         }
     });
     Tensor::from_vec(out, x.shape(), &Device::Cpu)?.to_dtype(x.dtype())

@@ -37,8 +37,8 @@ mod tests {
     #[test]
     fn a_token_holds_a_patch_channel_by_channel() -> Result<()> {
         // Element (c, y, x) is 100 c + 10 y + x.
-        let values: Vec<f32> = (0..2 * 4 * 6)
-            .map(|i| (100 * (i / 24) + 10 * (i % 24 / 6) + i % 6) as f32)
+        let values: Vec<f32> = (0..2u16 * 4 * 6)
+            .map(|i| f32::from(100 * (i / 24) + 10 * (i % 24 / 6) + i % 6))
             .collect();
         let latents = Tensor::from_vec(values, (2, 4, 6), &Device::Cpu)?;
         let packed = pack_latents(&latents)?;

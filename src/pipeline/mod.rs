@@ -1,3 +1,177 @@
 //! The stages from a prompt to a picture.
+//!
+//! A [`Pipeline`] is loaded once for one [`Sampling`] (size, steps, guidance) and then makes any
+//! number of pictures of it. Latents stay in f32 between steps in every precision.
 
+mod decoding;
+mod denoising;
+mod input_validation;
+mod latent_preparation;
+mod latents;
+mod load;
 pub mod observer;
+mod text_encoding;
+mod timestep_preparation;
+
+pub use self::decoding::Picture;
+pub use self::load::{Checkpoint, Precisions};
+pub use self::observer::{Observer, Stage};
+pub use self::text_encoding::TextEncodings;
+
+use candle_core::Device;
+
+use crate::config::ModelConfig;
+use crate::error::Result;
+use crate::model::text_encoder::TextEncoder;
+use crate::model::transformer::Transformer;
+use crate::model::vae::VaeDecoder;
+use crate::noise::GeneratorDevice;
+use crate::scheduler::FlowMatchSchedule;
+use crate::text::tokenizer::Tokenizer;
+
+/// What all pictures of a run share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Pixels, a multiple of 16.
+    pub width: usize,
+    /// Pixels, a multiple of 16.
+    pub height: usize,
+    /// Denoising steps.
+    pub num_inference_steps: usize,
+    /// Classic guidance; at 1 and below only the conditional branch runs.
+    pub true_cfg_scale: f32,
+    /// What the unconditional branch reads.
+    pub negative_prompt: String,
+    /// Whose noise a seed stands for.
+    pub generator_device: GeneratorDevice,
+    /// Prompt tokens kept after the template's prefix.
+    pub max_sequence_length: usize,
+}
+
+impl Sampling {
+    /// Whether the unconditional branch runs.
+    #[must_use]
+    pub fn uses_guidance(&self) -> bool {
+        self.true_cfg_scale > 1.0
+    }
+
+    /// Rows and columns of image tokens: one for each 16x16 pixels.
+    #[must_use]
+    pub fn grid(&self) -> (usize, usize) {
+        (self.height / 16, self.width / 16)
+    }
+
+    /// Image tokens.
+    #[must_use]
+    pub fn image_seq_len(&self) -> usize {
+        let (rows, columns) = self.grid();
+        rows * columns
+    }
+}
+
+/// One picture to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRequest {
+    /// What to draw.
+    pub prompt: String,
+    /// Seed of its noise.
+    pub seed: u64,
+}
+
+/// A loaded checkpoint, ready to make pictures of one [`Sampling`].
+#[derive(Debug)]
+pub struct Pipeline {
+    sampling: Sampling,
+    config: ModelConfig,
+    schedule: FlowMatchSchedule,
+    tokenizer: Tokenizer,
+    text_encoder: TextEncoder,
+    transformer: Transformer,
+    vae: VaeDecoder,
+    precisions: Precisions,
+    device: Device,
+}
+
+impl Pipeline {
+    /// Makes one picture. `texts` keeps the encoded prompts, so that a run encodes them once.
+    ///
+    /// # Errors
+    /// When the request does not fit the model, a result is not finite, the device fails or an
+    /// observer asks to stop.
+    pub fn generate(
+        &self,
+        request: &ImageRequest,
+        texts: &mut TextEncodings,
+        observer: &mut dyn Observer,
+    ) -> Result<Picture> {
+        self.run_steps(request, texts, self.schedule.num_steps(), observer)
+    }
+
+    /// Makes a picture in the first `steps` steps only and throws it away: what a first request
+    /// pays once, paid before anyone looks at the clock.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn warm_up(
+        &self,
+        request: &ImageRequest,
+        texts: &mut TextEncodings,
+        steps: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let steps = steps.min(self.schedule.num_steps());
+        self.run_steps(request, texts, steps, observer).map(drop)
+    }
+
+    fn run_steps(
+        &self,
+        request: &ImageRequest,
+        texts: &mut TextEncodings,
+        steps: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Picture> {
+        run_stage(Stage::InputValidation, observer, |_| {
+            input_validation::check(&self.sampling, &self.config)
+        })?;
+        let prompt_embeds = run_stage(Stage::TextEncoding, observer, |_| {
+            texts.encode(&self.tokenizer, &self.text_encoder, &self.sampling)?;
+            texts.of_branches(request, &self.sampling)
+        })?;
+        let noise = run_stage(Stage::LatentPreparation, observer, |_| {
+            latent_preparation::noise(request.seed, &self.sampling, &self.config, &self.device)
+        })?;
+        let sigmas = run_stage(Stage::TimestepPreparation, observer, |_| {
+            timestep_preparation::check(&self.schedule, &self.transformer)
+        })?;
+        let latents = run_stage(Stage::Denoising, observer, |observer| {
+            let denoiser = denoising::Denoiser {
+                transformer: &self.transformer,
+                sigmas: &sigmas[..=steps],
+                true_cfg_scale: self.sampling.true_cfg_scale,
+                grid: self.sampling.grid(),
+            };
+            denoiser.run(noise, &prompt_embeds, observer)
+        })?;
+        run_stage(Stage::Decoding, observer, |_| {
+            decoding::decode(
+                &latents,
+                &self.sampling,
+                &self.config.vae,
+                &self.vae,
+                self.precisions.vae,
+            )
+        })
+    }
+}
+
+/// Runs one stage between its two calls of the observer.
+fn run_stage<T>(
+    stage: Stage,
+    observer: &mut dyn Observer,
+    run: impl FnOnce(&mut dyn Observer) -> Result<T>,
+) -> Result<T> {
+    observer.stage_begin(stage)?;
+    let result = run(observer)?;
+    observer.stage_end(stage)?;
+    Ok(result)
+}

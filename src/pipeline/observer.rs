@@ -50,6 +50,7 @@ impl Stage {
 }
 
 /// Watches a run. Every method has an empty default; an error stops the run.
+#[expect(clippy::missing_errors_doc, reason = "said above, for all")]
 pub trait Observer {
     /// A component's weights are about to be loaded (`transformer`).
     fn load_begin(&mut self, _component: &'static str) -> Result<()> {

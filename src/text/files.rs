@@ -14,11 +14,11 @@ use tokenizers::models::bpe::{Merges, Vocab};
 use super::tokenizer::{SPLIT, byte_chars};
 use crate::error::{Error, Result};
 
-const VOCAB: &str = "tokenizer/vocab.json";
-const MERGES: &str = "tokenizer/merges.txt";
-const ADDED_TOKENS: &str = "tokenizer/added_tokens.json";
-const TOKENIZER_CONFIG: &str = "tokenizer/tokenizer_config.json";
-const TOKENIZER_JSON: &str = "tokenizer/tokenizer.json";
+pub(super) const VOCAB: &str = "tokenizer/vocab.json";
+pub(super) const MERGES: &str = "tokenizer/merges.txt";
+pub(super) const ADDED_TOKENS: &str = "tokenizer/added_tokens.json";
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer/tokenizer_config.json";
+pub(super) const TOKENIZER_JSON: &str = "tokenizer/tokenizer.json";
 
 /// Qwen's tokenizer has 22 added tokens; the automaton that finds a million takes many seconds.
 const MAX_ADDED_TOKENS: usize = 10_000;

@@ -9,9 +9,10 @@ use tokenizers::normalizers::NFC;
 use tokenizers::utils::SysRegex;
 use tokenizers::{AddedToken, AddedVocabulary, Model, OffsetReferential, OffsetType};
 
-use super::files::Parts;
+use super::files::{ADDED_TOKENS, MERGES, Parts, TOKENIZER_CONFIG, TOKENIZER_JSON, VOCAB};
 use super::template;
 use crate::error::{Error, Result};
+use crate::weights::ModelSource;
 
 /// The pieces that merges stay within. `\p{N}` without a repeat: each digit is a piece.
 pub(super) const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -38,6 +39,24 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Reads a checkpoint's `tokenizer/`: `tokenizer.json` where there is one, else the vocabulary
+    /// and its merges.
+    ///
+    /// # Errors
+    /// When a file is missing, and as [`from_files`](Self::from_files).
+    pub fn read(source: &ModelSource) -> Result<Self> {
+        if source.contains(TOKENIZER_JSON) {
+            return Self::from_tokenizer_json(&source.read(TOKENIZER_JSON)?);
+        }
+        let optional = |file| source.contains(file).then(|| source.read(file)).transpose();
+        Self::from_files(
+            &source.read(VOCAB)?,
+            &source.read(MERGES)?,
+            optional(ADDED_TOKENS)?.as_deref(),
+            optional(TOKENIZER_CONFIG)?.as_deref(),
+        )
+    }
+
     /// Builds the tokenizer of a `tokenizer/` folder from the contents of its files.
     ///
     /// As in transformers, the added tokens are those of `tokenizer_config.json`

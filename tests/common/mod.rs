@@ -1,5 +1,9 @@
 //! What the integration tests share: reference cases, checkpoints and comparison.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the difference is told on success, too"
+)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -20,6 +20,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    #[expect(clippy::cast_possible_truncation, reason = "computed in f32")]
     pub(super) fn new(config: &TextEncoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let (hidden, mlp) = (config.hidden_size, config.intermediate_size);
         let q_width = config.num_attention_heads * config.head_dim();

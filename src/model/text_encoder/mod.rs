@@ -55,6 +55,7 @@ impl TextEncoder {
     ///
     /// # Errors
     /// When an id is outside the vocabulary.
+    #[expect(clippy::cast_possible_truncation, reason = "computed in f32")]
     pub fn forward(&self, prompts: &[&[u32]]) -> Result<Vec<Tensor>> {
         let device = self.norm.device();
         let segments = segments(prompts);
@@ -80,7 +81,11 @@ impl TextEncoder {
     }
 
     /// Cosine and sine of `position · theta^(-2i/dh)` for every row, `[rows, dh/2]` f32.
-    #[expect(clippy::cast_precision_loss, reason = "positions are small")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "positions are small, theta is computed with in f32"
+    )]
     fn rope(&self, segments: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         let dh = self.config.head_dim();
         let frequencies: Vec<f32> = (0..dh / 2)
