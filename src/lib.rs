@@ -8,6 +8,7 @@
 //!                                     Observer: perf, console
 //! ```
 
+pub mod allocator;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -56,7 +56,12 @@ impl PerfReport {
             denoise_ms: stage_ms(Stage::Denoising),
             steps: summarise_steps(&records),
             decode_ms: stage_ms(Stage::Decoding),
-            save_ms: self.save_ms.into_iter().chain(saves).sum(),
+            // An empty sum of floats is -0.0.
+            save_ms: self
+                .save_ms
+                .into_iter()
+                .chain(saves)
+                .fold(0.0, |sum, ms| sum + ms),
         }
     }
 }
