@@ -1,9 +1,18 @@
-//! Tells the program which commit it was built from.
+//! Tells the program which commit it was built from and, with the `cuda` feature, compiles the kernels.
 
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    commit();
+    if env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        kernels();
+    }
+}
+
+fn commit() {
     println!("cargo:rerun-if-changed=.git/HEAD");
     println!("cargo:rerun-if-changed=.git/logs/HEAD");
     let head = Command::new("git").args(["rev-parse", "HEAD"]).output();
@@ -12,5 +21,82 @@ fn main() {
         && let Ok(commit) = String::from_utf8(output.stdout)
     {
         println!("cargo:rustc-env=QWEN_GEN_COMMIT={}", commit.trim());
+    }
+}
+
+/// The files with kernels, each compiled to `OUT_DIR/<stem>.fatbin`.
+const KERNELS: &[&str] = &[
+    "src/ops/attention.cu",
+    "src/ops/conv2d.cu",
+    "src/ops/guidance.cu",
+    "src/ops/layer_norm.cu",
+    "src/ops/joint_qkv.cu",
+    "src/ops/rms_norm_silu.cu",
+    "src/ops/rope_half.cu",
+    "src/weights/dummy.cu",
+];
+
+fn kernels() {
+    println!("cargo:rerun-if-env-changed=CUDA_COMPUTE_CAP");
+    println!("cargo:rerun-if-env-changed=NVCC");
+    println!("cargo:rerun-if-changed=src/ops/cuda/common.cuh");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let architectures = architectures();
+    for file in KERNELS {
+        println!("cargo:rerun-if-changed={file}");
+        let stem = Path::new(file).file_stem().expect("a file name");
+        let target = out.join(stem).with_extension("fatbin");
+        let mut nvcc = Command::new(nvcc());
+        nvcc.args([
+            "-O3",
+            "--std=c++17",
+            "--fatbin",
+            "-I",
+            "src/ops",
+            file,
+            "-o",
+        ]);
+        nvcc.arg(target);
+        for architecture in &architectures {
+            nvcc.arg(format!(
+                "-gencode=arch=compute_{architecture},code=sm_{architecture}"
+            ));
+        }
+        // Newer GPUs compile the newest architecture's portable code when the program starts.
+        if let Some(newest) = architectures.last() {
+            nvcc.arg(format!(
+                "-gencode=arch=compute_{newest},code=compute_{newest}"
+            ));
+        }
+        let status = nvcc.status().unwrap_or_else(|error| {
+            panic!("the `cuda` feature needs nvcc (scripts/cuda-toolchain.sh): {error}")
+        });
+        assert!(status.success(), "nvcc failed on {file}");
+    }
+}
+
+fn nvcc() -> PathBuf {
+    if let Some(nvcc) = env::var_os("NVCC") {
+        return nvcc.into();
+    }
+    match env::var_os("CUDA_HOME") {
+        Some(home) => Path::new(&home).join("bin/nvcc"),
+        None => "nvcc".into(),
+    }
+}
+
+/// `CUDA_COMPUTE_CAP`, else the GPU in this machine, else all that the kernels are written for.
+fn architectures() -> Vec<String> {
+    if let Ok(cap) = env::var("CUDA_COMPUTE_CAP") {
+        return vec![cap];
+    }
+    let query = Command::new("nvidia-smi")
+        .args(["--query-gpu=compute_cap", "--format=csv,noheader"])
+        .output();
+    let detected = query.ok().filter(|output| output.status.success());
+    let detected = detected.and_then(|output| String::from_utf8(output.stdout).ok());
+    match detected.as_deref().and_then(|text| text.lines().next()) {
+        Some(cap) => vec![cap.trim().replace('.', "")],
+        None => ["80", "89", "90"].map(String::from).to_vec(),
     }
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device};
 
+#[cfg(feature = "cuda")]
+use crate::error::message_of;
 use crate::error::{Error, Result};
 
 /// `--device`.
@@ -48,21 +50,70 @@ impl DeviceChoice {
     /// # Errors
     /// When a GPU was asked for and there is none, or this build has no GPU support.
     pub fn open(self) -> Result<Chosen> {
+        let cpu = |reason: String| Chosen {
+            device: Device::Cpu,
+            reason: format!("cpu: {reason}"),
+        };
         match self {
-            Self::Cpu => Ok(Chosen {
-                device: Device::Cpu,
-                reason: "cpu: asked for".to_owned(),
-            }),
-            Self::Auto => Ok(Chosen {
-                device: Device::Cpu,
-                reason: "cpu: this build has no GPU support".to_owned(),
-            }),
-            Self::Cuda(index) => Err(Error::Device {
-                message: format!("--device cuda:{index}: this build has no GPU support"),
-                hint: Some("build with `--features cuda`, or use --device cpu".to_owned()),
+            Self::Cpu => Ok(cpu("asked for".to_owned())),
+            Self::Auto => Ok(open_gpu(0).unwrap_or_else(|why| cpu(why.reason))),
+            Self::Cuda(index) => open_gpu(index).map_err(|why| Error::Device {
+                message: format!("--device cuda:{index}: {}", why.reason),
+                hint: Some(why.way_out.to_owned()),
             }),
         }
     }
+}
+
+/// Why there is no GPU.
+struct NoGpu {
+    reason: String,
+    way_out: &'static str,
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_gpu(_index: usize) -> Result<Chosen, NoGpu> {
+    Err(NoGpu {
+        reason: "this build has no GPU support".to_owned(),
+        way_out: "build with `--features cuda`, or use --device cpu",
+    })
+}
+
+/// Opens the GPU on a stream of its own.
+///
+/// One stream issues all work, so candle need not track events between streams; memory freed on it
+/// stays with the process for the next operation.
+#[cfg(feature = "cuda")]
+#[expect(
+    unsafe_code,
+    reason = "candle's switch and the driver's pool attribute"
+)]
+fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+
+    let no_gpu = |error: &candle_core::Error| NoGpu {
+        reason: format!("no GPU works here: {}", message_of(error)),
+        way_out: "see `nvidia-smi` for the GPUs and the driver, or use --device cpu",
+    };
+    let device = Device::new_cuda_with_stream(index).map_err(|error| no_gpu(&error))?;
+    let cuda = device.as_cuda_device().map_err(|error| no_gpu(&error))?;
+    let stream = cuda.cuda_stream();
+    let mut threshold = u64::MAX;
+    // SAFETY: a single stream needs no tracking; the attribute is a 64-bit number.
+    unsafe {
+        cuda.disable_event_tracking();
+        let pool = result::device::get_default_mem_pool(stream.context().cu_device());
+        if let Ok(pool) = pool {
+            let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            // Without it memory is only returned to the driver earlier.
+            let _ = result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast());
+        }
+    }
+    let name = stream.context().name().unwrap_or_default();
+    Ok(Chosen {
+        device,
+        reason: format!("cuda:{index}: {name}"),
+    })
 }
 
 /// The name reports use: `cpu`, `cuda:0`.
@@ -70,7 +121,10 @@ impl DeviceChoice {
 pub fn name(device: &Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
-        other => format!("{:?}", other.location()).to_lowercase(),
+        other => match other.location() {
+            candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            location => format!("{location:?}").to_lowercase(),
+        },
     }
 }
 

@@ -82,8 +82,23 @@ pub enum Error {
     },
 
     /// A tensor operation failed.
-    #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    #[error("{}", message_of(.0))]
+    Tensor(candle_core::Error),
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Tensor(error)
+    }
+}
+
+/// What a tensor error says, without the backtrace it may carry.
+#[must_use]
+pub fn message_of(error: &candle_core::Error) -> String {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => message_of(inner),
+        other => other.to_string(),
+    }
 }
 
 impl Error {

@@ -37,7 +37,7 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     console.info(&format!("Using {}", chosen.reason));
     describe(&run, &console);
 
-    let mut perf = PerfRecorder::new(Timer::new(&chosen.device)?, process_start(started));
+    let mut perf = PerfRecorder::new(Timer::new(&chosen.device), process_start(started));
     let pipeline = Pipeline::load(
         checkpoint,
         run.request.sampling.clone(),

@@ -47,6 +47,8 @@ pub fn attention(
     }
     match qkv.device() {
         Device::Cpu => plain(qkv, shape, segments),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused::attention(qkv, shape, segments),
         _ => candle_core::bail!("attention: no implementation for this device"),
     }
 }
@@ -139,10 +141,147 @@ fn softmax(row: &mut [f32], scale: f32) {
     }
 }
 
+#[cfg(feature = "cuda")]
+mod fused {
+    //! cuDNN's fused attention where it does the shape, else two products around a softmax, for as
+    //! many query rows at a time as fit a bounded matrix of scores.
+
+    use std::ops::Range;
+
+    use candle_core::{DType, Result, Tensor};
+
+    use super::AttentionShape;
+    use crate::ops::cuda::blas::{Epilogue, Operand, Product};
+    use crate::ops::cuda::cudnn::AttentionPlan;
+    use crate::ops::cuda::{self, Arg, Context};
+
+    /// Largest matrix of scores.
+    const MAX_SCORES_BYTES: usize = 256 << 20;
+
+    pub(super) fn attention(
+        qkv: &Tensor,
+        shape: &AttentionShape,
+        segments: &[Range<usize>],
+    ) -> Result<Tensor> {
+        let context = cuda::context(qkv.device())?;
+        let qkv = qkv.contiguous()?;
+        let rows = qkv.dim(0)?;
+        let out_width = shape.heads * shape.head_dim;
+        let out = cuda::empty((rows, out_width), qkv.dtype(), qkv.device())?;
+        let element = qkv.dtype().size_in_bytes();
+        for segment in segments {
+            let at = |t: &Tensor, width: usize| {
+                Ok::<u64, candle_core::Error>(
+                    cuda::address(t)? + (segment.start * width * element) as u64,
+                )
+            };
+            let (qkv_at, out_at) = (at(&qkv, shape.qkv_width())?, at(&out, out_width)?);
+            let plan = AttentionPlan {
+                tokens: segment.len(),
+                heads: shape.heads,
+                head_dim: shape.head_dim,
+            };
+            let is_plain = !shape.causal && shape.heads == shape.kv_heads;
+            if is_plain
+                && qkv.dtype() == DType::BF16
+                && let Some(cudnn) = context.cudnn().as_mut()
+                && cudnn.attention(plan, qkv_at, out_at)?
+            {
+                continue;
+            }
+            by_products(&context, &qkv, shape, segment.len(), (qkv_at, out_at))?;
+        }
+        Ok(out)
+    }
+
+    fn by_products(
+        context: &Context,
+        qkv: &Tensor,
+        shape: &AttentionShape,
+        tokens: usize,
+        (qkv_at, out_at): (u64, u64),
+    ) -> Result<()> {
+        let AttentionShape {
+            heads,
+            kv_heads,
+            head_dim: dh,
+            causal,
+        } = *shape;
+        let (width, out_width) = (shape.qkv_width(), heads * dh);
+        let (dtype, element) = (qkv.dtype(), qkv.dtype().size_in_bytes());
+        // Heads that one batched product does: all, or those that share a k and v.
+        let (groups, batch, kv_stride) = if heads == kv_heads {
+            (1, heads, dh)
+        } else {
+            (kv_heads, heads / kv_heads, 0)
+        };
+        let chunk = (MAX_SCORES_BYTES / (batch * tokens * size_of::<f32>())).clamp(1, tokens);
+        #[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
+        let scale = 1.0 / (dh as f32).sqrt();
+        let offset = |base: u64, elements: usize| base + (elements * element) as u64;
+
+        for group in 0..groups {
+            for first in (0..tokens).step_by(chunk) {
+                let queries = chunk.min(tokens - first);
+                let scores = cuda::empty((batch * queries, tokens), DType::F32, qkv.device())?;
+                let weights = cuda::empty((batch * queries, tokens), dtype, qkv.device())?;
+                let matrix = |address, stride, batch_stride| Operand {
+                    address,
+                    stride,
+                    batch_stride,
+                };
+                let head = group * batch * dh;
+                let q = offset(qkv_at, first * width + head);
+                let k = offset(qkv_at, (heads + group) * dh);
+                let v = offset(qkv_at, (heads + kv_heads + group) * dh);
+                let product = Product {
+                    m: queries,
+                    n: tokens,
+                    k: dh,
+                    a: matrix(q, width, dh),
+                    b: matrix(k, width, kv_stride),
+                    b_is_weight: true,
+                    out: matrix(cuda::address(&scores)?, tokens, queries * tokens),
+                    batch,
+                    dtype,
+                    out_dtype: DType::F32,
+                    epilogue: Epilogue::None,
+                    bias: 0,
+                };
+                context.blas().run(&product)?;
+                let args = [
+                    Arg::Ptr(cuda::address(&scores)?),
+                    Arg::Ptr(cuda::address(&weights)?),
+                    Arg::Float(scale),
+                    Arg::int(tokens)?,
+                    Arg::int(queries)?,
+                    Arg::int(first)?,
+                    Arg::Int(causal.into()),
+                ];
+                let kernel = format!("softmax_{}", cuda::suffix(dtype)?);
+                context.launch(&kernel, batch * queries, 256, &args)?;
+                let product = Product {
+                    m: queries,
+                    n: dh,
+                    k: tokens,
+                    a: matrix(cuda::address(&weights)?, tokens, queries * tokens),
+                    b: matrix(v, width, kv_stride),
+                    b_is_weight: false,
+                    out: matrix(offset(out_at, first * out_width + head), out_width, dh),
+                    out_dtype: dtype,
+                    ..product
+                };
+                context.blas().run(&product)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{assert_close, targets};
 
     /// The whole matrix of scores, from candle's own operations.
     #[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
@@ -179,25 +318,32 @@ mod tests {
 
     #[test]
     fn segments_attend_to_themselves_alone() -> Result<()> {
-        for (heads, kv_heads, head_dim, causal) in
-            [(5, 5, 32, false), (1, 1, 48, false), (4, 2, 16, true)]
-        {
+        for (heads, kv_heads, head_dim, causal) in [
+            (5, 5, 32, false),
+            (3, 3, 128, false),
+            (1, 1, 48, false),
+            (1, 1, 384, false),
+            (4, 2, 16, true),
+        ] {
             let shape = AttentionShape {
                 heads,
                 kv_heads,
                 head_dim,
                 causal,
             };
-            let qkv = random((171, shape.qkv_width()), 1)?.narrow(0, 1, 170)?;
-            let out = attention(&qkv, &shape, &[0..131, 131..170])?;
-            let expected = Tensor::cat(
-                &[
+            for target in targets() {
+                let qkv = target
+                    .random((171, shape.qkv_width()), 1)?
+                    .narrow(0, 1, 170)?;
+                let out = attention(&qkv, &shape, &[0..131, 131..170])?;
+                let qkv = target.host(&qkv)?;
+                let segments = [
                     reference(&qkv.narrow(0, 0, 131)?, &shape)?,
                     reference(&qkv.narrow(0, 131, 39)?, &shape)?,
-                ],
-                0,
-            )?;
-            assert_close(&out, &expected, 2e-6)?;
+                ];
+                let expected = Tensor::cat(&segments, 0)?;
+                assert_close(&out, &expected, target.tolerance(2e-6))?;
+            }
         }
         Ok(())
     }

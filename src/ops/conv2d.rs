@@ -57,6 +57,8 @@ fn apply(x: &Tensor, conv: &Conv2d, factor: usize) -> Result<Tensor> {
     }
     match x.device() {
         Device::Cpu => plain(x, conv, factor, (h, w, c_in, c_out)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused::conv2d(x, conv, factor, (h, w, c_in, c_out)),
         _ => candle_core::bail!("conv2d: no implementation for this device"),
     }
 }
@@ -132,29 +134,180 @@ fn gather(
     }
 }
 
+#[cfg(feature = "cuda")]
+mod fused {
+    //! cuDNN's convolution where it does the shape, else patches of a band of pixels and a product.
+
+    use candle_core::{DType, Result, Tensor};
+
+    use super::Conv2d;
+    use crate::ops::cuda::blas::{Epilogue, Operand, Product};
+    use crate::ops::cuda::cudnn::ConvPlan;
+    use crate::ops::cuda::{self, Arg, Context};
+
+    /// Largest matrix of patches.
+    const MAX_PATCHES_BYTES: usize = 256 << 20;
+    const THREADS: u32 = 256;
+    /// Enough blocks for every GPU; threads loop over what is left.
+    const MAX_BLOCKS: usize = 1 << 16;
+
+    pub(super) fn conv2d(
+        x: &Tensor,
+        conv: &Conv2d,
+        factor: usize,
+        (h, w, c_in, c_out): (usize, usize, usize, usize),
+    ) -> Result<Tensor> {
+        let context = cuda::context(x.device())?;
+        let x = x.contiguous()?;
+        let (out_h, out_w) = (h * factor, w * factor);
+        let out = cuda::empty((out_h, out_w, c_out), x.dtype(), x.device())?;
+        // cuDNN reads pixels of 16 bytes.
+        if x.dtype() == DType::BF16
+            && c_in % 8 == 0
+            && let Some(cudnn) = context.cudnn().as_mut()
+        {
+            let x = if factor == 2 {
+                upsample(&context, &x)?
+            } else {
+                x.clone()
+            };
+            let plan = ConvPlan {
+                h: out_h,
+                w: out_w,
+                c_in,
+                c_out,
+            };
+            let addresses = (
+                cuda::address(&x)?,
+                cuda::address(&conv.weight)?,
+                cuda::address(&conv.bias)?,
+                cuda::address(&out)?,
+            );
+            if cudnn.conv(plan, addresses)? {
+                return Ok(out);
+            }
+        }
+        by_product(&context, &x, conv, factor, &out)?;
+        Ok(out)
+    }
+
+    fn blocks(elements: usize) -> usize {
+        elements.div_ceil(THREADS as usize).min(MAX_BLOCKS)
+    }
+
+    fn upsample(context: &Context, x: &Tensor) -> Result<Tensor> {
+        let (h, w, c) = x.dims3()?;
+        let out = cuda::empty((2 * h, 2 * w, c), x.dtype(), x.device())?;
+        let addresses = [cuda::address(x)?, cuda::address(&out)?];
+        let vector = 16 / x.dtype().size_in_bytes();
+        let (kind, vector) = if c % vector == 0 && cuda::aligned(&addresses, 16) {
+            ("_vec", vector)
+        } else {
+            ("", 1)
+        };
+        let args = [
+            Arg::Ptr(addresses[0]),
+            Arg::Ptr(addresses[1]),
+            Arg::int(h)?,
+            Arg::int(w)?,
+            Arg::int(c)?,
+        ];
+        let kernel = format!("upsample_{}{kind}", cuda::suffix(x.dtype())?);
+        context.launch(&kernel, blocks(4 * h * w * c / vector), THREADS, &args)?;
+        Ok(out)
+    }
+
+    fn by_product(
+        context: &Context,
+        x: &Tensor,
+        conv: &Conv2d,
+        factor: usize,
+        out: &Tensor,
+    ) -> Result<()> {
+        let (h, w, c_in) = x.dims3()?;
+        let (out_h, out_w, c_out) = out.dims3()?;
+        let taps = 9 * c_in;
+        let element = x.dtype().size_in_bytes();
+        let pixels = out_h * out_w;
+        let band = (MAX_PATCHES_BYTES / (taps * element)).clamp(1, pixels);
+        for first in (0..pixels).step_by(band) {
+            let pixels = band.min(pixels - first);
+            let patches = cuda::empty((pixels, taps), x.dtype(), x.device())?;
+            let args = [
+                Arg::Ptr(cuda::address(x)?),
+                Arg::Ptr(cuda::address(&patches)?),
+                Arg::int(h)?,
+                Arg::int(w)?,
+                Arg::int(c_in)?,
+                Arg::int(factor)?,
+                Arg::int(first)?,
+                Arg::int(pixels)?,
+            ];
+            let kernel = format!("patches_{}", cuda::suffix(x.dtype())?);
+            context.launch(&kernel, blocks(pixels * taps), THREADS, &args)?;
+            context.blas().run(&Product {
+                m: pixels,
+                n: c_out,
+                k: taps,
+                a: Operand::new(cuda::address(&patches)?, taps),
+                b: Operand::new(cuda::address(&conv.weight)?, taps),
+                b_is_weight: true,
+                out: Operand::new(
+                    cuda::address(out)? + (first * c_out * element) as u64,
+                    c_out,
+                ),
+                batch: 1,
+                dtype: x.dtype(),
+                out_dtype: x.dtype(),
+                epilogue: Epilogue::Bias,
+                bias: cuda::address(&conv.bias)?,
+            })?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{Target, assert_close, targets};
 
     #[test]
     fn agrees_with_candle_on_odd_sizes() -> Result<()> {
-        for (h, w, c_in, c_out) in [(1, 1, 3, 2), (5, 7, 3, 4), (33, 70, 24, 12)] {
-            let x = random((h + 1, w, c_in), 1)?.narrow(0, 1, h)?;
-            let kernel = random((c_out, c_in, 3, 3), 2)?;
-            let bias = random(c_out, 3)?;
-            let conv = Conv2d::from_tensors(&kernel, bias.clone())?;
-            let nchw = x.permute((2, 0, 1))?.unsqueeze(0)?.contiguous()?;
-            let expected = |x: &Tensor| {
-                x.conv2d(&kernel, 1, 1, 1, 1)?
-                    .squeeze(0)?
-                    .permute((1, 2, 0))?
-                    .broadcast_add(&bias)
-            };
-            assert_close(&conv2d(&x, &conv)?, &expected(&nchw)?, 1e-5)?;
-            let doubled = nchw.upsample_nearest2d(2 * h, 2 * w)?;
-            assert_close(&upsample_conv2d(&x, &conv)?, &expected(&doubled)?, 1e-5)?;
+        for target in targets() {
+            for shape in [
+                (1, 1, 3, 2),
+                (5, 7, 3, 4),
+                (33, 70, 24, 12),
+                (16, 24, 96, 96),
+            ] {
+                agrees_with_candle(&target, shape)?;
+            }
         }
         Ok(())
+    }
+
+    fn agrees_with_candle(
+        target: &Target,
+        (h, w, c_in, c_out): (usize, usize, usize, usize),
+    ) -> Result<()> {
+        let x = target.random((h + 1, w, c_in), 1)?.narrow(0, 1, h)?;
+        let kernel = target.random((c_out, c_in, 3, 3), 2)?;
+        let bias = target.random(c_out, 3)?;
+        let conv = Conv2d::from_tensors(&kernel, bias.clone())?;
+        let (same, doubled) = (conv2d(&x, &conv)?, upsample_conv2d(&x, &conv)?);
+
+        let (x, kernel, bias) = (target.host(&x)?, target.host(&kernel)?, target.host(&bias)?);
+        let nchw = x.permute((2, 0, 1))?.unsqueeze(0)?.contiguous()?;
+        let expected = |x: &Tensor| {
+            x.conv2d(&kernel, 1, 1, 1, 1)?
+                .squeeze(0)?
+                .permute((1, 2, 0))?
+                .broadcast_add(&bias)
+        };
+        let tolerance = target.tolerance(1e-5);
+        assert_close(&same, &expected(&nchw)?, tolerance)?;
+        let nchw = nchw.upsample_nearest2d(2 * h, 2 * w)?;
+        assert_close(&doubled, &expected(&nchw)?, tolerance)
     }
 }

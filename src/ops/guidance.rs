@@ -49,8 +49,40 @@ pub fn guided_euler_step(
             });
             Tensor::from_vec(out, (s_img, c), &Device::Cpu)
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(latents, noise_pred, true_cfg_scale, dt, branches),
         _ => candle_core::bail!("guidance: no implementation for this device"),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn fused(
+    latents: &Tensor,
+    noise_pred: &Tensor,
+    true_cfg_scale: f32,
+    dt: f32,
+    branches: usize,
+) -> Result<Tensor> {
+    use super::cuda::{self, Arg};
+    const WARPS: usize = 8;
+
+    let (s_img, c) = latents.dims2()?;
+    let context = cuda::context(latents.device())?;
+    let noise_pred = noise_pred.contiguous()?;
+    let out = cuda::empty((s_img, c), candle_core::DType::F32, latents.device())?;
+    let args = [
+        Arg::Ptr(cuda::address(latents)?),
+        Arg::Ptr(cuda::address(&noise_pred)?),
+        Arg::Ptr(cuda::address(&out)?),
+        Arg::Float(true_cfg_scale),
+        Arg::Float(dt),
+        Arg::int(s_img)?,
+        Arg::int(c)?,
+        Arg::int(branches)?,
+    ];
+    let kernel = format!("guided_euler_step_{}", cuda::suffix(noise_pred.dtype())?);
+    context.launch(&kernel, s_img.div_ceil(WARPS), 32 * WARPS as u32, &args)?;
+    Ok(out)
 }
 
 fn guided_token(x: &mut [f32], cond: &[f32], uncond: &[f32], scale: f32, dt: f32) {
@@ -74,27 +106,30 @@ mod tests {
     use candle_core::D;
 
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{Target, assert_close, random, targets};
 
     #[test]
     fn restores_the_conditional_norm() -> Result<()> {
+        for target in targets() {
+            restores_the_conditional_norm_on(&target)?;
+        }
+        Ok(())
+    }
+
+    fn restores_the_conditional_norm_on(target: &Target) -> Result<()> {
         let latents = random((5, 64), 1)?;
-        let pred = random((10, 64), 2)?;
+        let pred = target.random((10, 64), 2)?;
+        let on_target = latents.to_device(&target.device)?;
+        let guided = guided_euler_step(&on_target, &pred, 4.0, -0.25)?;
+        let plain = guided_euler_step(&on_target, &pred.narrow(0, 0, 5)?, 4.0, -0.25)?;
+        // The step is in f32 in every dtype of the predictions.
+        let pred = target.host(&pred)?;
         let (cond, uncond) = (pred.narrow(0, 0, 5)?, pred.narrow(0, 5, 5)?);
         let comb = (&uncond + ((&cond - &uncond)? * 4.0)?)?;
         let norm = |t: &Tensor| t.sqr()?.sum_keepdim(D::Minus1)?.sqrt();
         let v = comb.broadcast_mul(&(norm(&cond)? / norm(&comb)?)?)?;
         let expected = (&latents + (v * -0.25)?)?;
-        assert_close(
-            &guided_euler_step(&latents, &pred, 4.0, -0.25)?,
-            &expected,
-            1e-6,
-        )?;
-        let plain = (&latents + (&cond * -0.25)?)?;
-        assert_close(
-            &guided_euler_step(&latents, &cond, 4.0, -0.25)?,
-            &plain,
-            1e-6,
-        )
+        assert_close(&guided, &expected, 1e-6)?;
+        assert_close(&plain, &(&latents + (&cond * -0.25)?)?, 1e-6)
     }
 }

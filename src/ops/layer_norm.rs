@@ -33,6 +33,8 @@ pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result
             });
             Tensor::from_vec(out, (rows, d), &Device::Cpu)?.to_dtype(x.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => Ok(fused(x, None, shift, scale)?.1),
         _ => candle_core::bail!("adaptive_layer_norm: no implementation for this device"),
     }
 }
@@ -71,8 +73,69 @@ pub fn gated_residual_layer_norm(
             let normed = adaptive_layer_norm(&sum, shift, scale)?;
             Ok((sum, normed))
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(x, Some((y, gate)), shift, scale),
         _ => candle_core::bail!("gated_residual_layer_norm: no implementation for this device"),
     }
+}
+
+/// Both operations in one kernel; without an update the first result is `x`.
+#[cfg(feature = "cuda")]
+fn fused(
+    x: &Tensor,
+    update: Option<(&Tensor, &Tensor)>,
+    shift: &Tensor,
+    scale: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    use super::cuda::{self, Arg};
+    const MAX_THREADS: usize = 1024;
+
+    let (rows, d) = x.dims2()?;
+    let dtype = x.dtype();
+    for vector in [Some(shift), Some(scale), update.map(|u| u.1)]
+        .into_iter()
+        .flatten()
+    {
+        if vector.dims() != [d] || vector.dtype() != dtype {
+            candle_core::bail!("layer_norm: {:?} beside rows of {d}", vector.shape())
+        }
+    }
+    let context = cuda::context(x.device())?;
+    let x = x.contiguous()?;
+    let normed = cuda::empty((rows, d), dtype, x.device())?;
+    let mut addresses = vec![cuda::address(&x)?];
+    let mut name = "adaptive_layer_norm";
+    let mut sum = x.clone();
+    let y = update.map(|(y, gate)| Ok::<_, candle_core::Error>((y.contiguous()?, gate)));
+    let y = y.transpose()?;
+    if let Some((y, gate)) = &y {
+        if y.dims() != [rows, d] || y.dtype() != dtype {
+            candle_core::bail!("layer_norm: an update of {:?} for [{rows}, {d}]", y.shape())
+        }
+        name = "gated_residual_layer_norm";
+        addresses.extend([cuda::address(y)?, cuda::address(gate)?]);
+    }
+    addresses.extend([cuda::address(shift)?, cuda::address(scale)?]);
+    if y.is_some() {
+        sum = cuda::empty((rows, d), dtype, x.device())?;
+        addresses.push(cuda::address(&sum)?);
+    }
+    addresses.push(cuda::address(&normed)?);
+
+    let vector = 16 / dtype.size_in_bytes();
+    let is_vector = d % vector == 0 && d / vector <= MAX_THREADS && cuda::aligned(&addresses, 16);
+    let (threads, kind) = if is_vector {
+        ((d / vector).next_multiple_of(32), "_vec")
+    } else if d <= 16 * MAX_THREADS {
+        (d.next_multiple_of(32).min(MAX_THREADS), "")
+    } else {
+        candle_core::bail!("layer_norm: rows of {d} are too wide")
+    };
+    let kernel = format!("{name}_{}{kind}", cuda::suffix(dtype)?);
+    let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
+    args.push(Arg::int(d)?);
+    context.launch(&kernel, rows, threads as u32, &args)?;
+    Ok((sum, normed))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a row's width is small")]
@@ -91,7 +154,7 @@ mod tests {
     use candle_core::D;
 
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{Target, assert_close, targets};
 
     fn reference(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -104,22 +167,28 @@ mod tests {
 
     #[test]
     fn agrees_with_the_formula_on_offset_views() -> Result<()> {
-        for (rows, d) in [(1, 3), (7, 33), (129, 160)] {
-            let x = random((rows + 1, d), 1)?.narrow(0, 1, rows)?;
-            let y = random((rows, d), 2)?;
-            let table = random((3, 3 * d), 3)?;
-            let part = |i| table.narrow(0, 1, 1)?.narrow(1, i * d, d)?.flatten_all();
-            let (shift, scale, gate) = (part(0)?, part(1)?, part(2)?);
-            assert_close(
-                &adaptive_layer_norm(&x, &shift, &scale)?,
-                &reference(&x, &shift, &scale)?,
-                1e-6,
-            )?;
-            let (sum, normed) = gated_residual_layer_norm(&x, &y, &gate, &shift, &scale)?;
-            let expected = (&x + y.broadcast_mul(&gate)?)?;
-            assert_close(&sum, &expected, 1e-6)?;
-            assert_close(&normed, &reference(&expected, &shift, &scale)?, 1e-6)?;
+        for target in targets() {
+            for (rows, d) in [(1, 3), (7, 33), (129, 160), (5, 3072)] {
+                agrees_with_the_formula(&target, rows, d)?;
+            }
         }
         Ok(())
+    }
+
+    fn agrees_with_the_formula(target: &Target, rows: usize, d: usize) -> Result<()> {
+        let x = target.random((rows + 1, d), 1)?.narrow(0, 1, rows)?;
+        let y = target.random((rows, d), 2)?;
+        let table = target.random((3, 3 * d), 3)?;
+        let part = |i| table.narrow(0, 1, 1)?.narrow(1, i * d, d)?.flatten_all();
+        let (shift, scale, gate) = (part(0)?, part(1)?, part(2)?);
+        let alone = adaptive_layer_norm(&x, &shift, &scale)?;
+        let (sum, normed) = gated_residual_layer_norm(&x, &y, &gate, &shift, &scale)?;
+        let [x, y, shift, scale, gate] = [&x, &y, &shift, &scale, &gate].map(|t| target.host(t));
+        let (x, shift, scale) = (x?, shift?, scale?);
+        let tolerance = target.tolerance(1e-6);
+        assert_close(&alone, &reference(&x, &shift, &scale)?, tolerance)?;
+        let expected = (&x + y?.broadcast_mul(&gate?)?)?;
+        assert_close(&sum, &expected, tolerance)?;
+        assert_close(&normed, &reference(&expected, &shift, &scale)?, tolerance)
     }
 }

@@ -3,6 +3,11 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+#[cfg(feature = "cuda")]
+use super::cuda::{
+    self,
+    blas::{Epilogue, Operand, Product},
+};
 use super::host::{self, Matrix, host_f32, par_rows, to_f32};
 
 /// A weight `[n, k]` with its bias `[n]`, where it has one.
@@ -94,8 +99,47 @@ fn apply(x: &Tensor, layer: &Linear, activation: Activation) -> Result<Tensor> {
     }
     match x.device() {
         Device::Cpu => plain(x, layer, activation, (m, n, k)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => {
+            let out = cuda::empty((m, n), x.dtype(), x.device())?;
+            fused_into(cuda::address(&out)?, x, layer, activation)?;
+            Ok(out)
+        }
         _ => candle_core::bail!("linear: no implementation for this device"),
     }
+}
+
+/// The product with its epilogue, written to rows of `n` elements from address `out`.
+#[cfg(feature = "cuda")]
+pub(super) fn fused_into(
+    out: u64,
+    x: &Tensor,
+    layer: &Linear,
+    activation: Activation,
+) -> Result<()> {
+    let (m, k) = x.dims2()?;
+    let n = layer.weight.dim(0)?;
+    let x = x.contiguous()?;
+    let context = cuda::context(x.device())?;
+    let product = Product {
+        m,
+        n,
+        k,
+        a: Operand::new(cuda::address(&x)?, k),
+        b: Operand::new(cuda::address(&layer.weight)?, k),
+        b_is_weight: true,
+        out: Operand::new(out, n),
+        batch: 1,
+        dtype: x.dtype(),
+        out_dtype: x.dtype(),
+        epilogue: match (activation, &layer.bias) {
+            (Activation::Identity, None) => Epilogue::None,
+            (Activation::Identity, Some(_)) => Epilogue::Bias,
+            (Activation::GeluTanh, _) => Epilogue::BiasGelu,
+        },
+        bias: layer.bias.as_ref().map_or(Ok(0), cuda::address)?,
+    };
+    context.blas().run(&product)
 }
 
 /// Rows below this are left to the product's own split of columns over threads.
@@ -146,18 +190,29 @@ fn plain(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{assert_close, random, targets};
 
     #[test]
     fn agrees_with_matmul_on_odd_sizes_and_offset_views() -> Result<()> {
-        for (m, n, k) in [(1, 1, 1), (5, 7, 3), (131, 33, 65), (200, 160, 96)] {
-            let x = random((m + 2, k), 1)?.narrow(0, 2, m)?;
-            let layer = Linear::from_tensors(random((n, k), 2)?, Some(random(n, 3)?));
-            let expected = x
-                .matmul(&layer.weight.t()?)?
-                .broadcast_add(layer.bias.as_ref().expect("set above"))?;
-            assert_close(&linear(&x, &layer)?, &expected, 1e-5)?;
-            assert_close(&linear_gelu(&x, &layer)?, &expected.gelu()?, 1e-5)?;
+        for target in targets() {
+            for (m, n, k) in [
+                (1, 1, 1),
+                (5, 7, 3),
+                (131, 33, 65),
+                (200, 160, 96),
+                (37, 512, 768),
+            ] {
+                let x = target.random((m + 2, k), 1)?.narrow(0, 2, m)?;
+                let (weight, bias) = (target.random((n, k), 2)?, target.random(n, 3)?);
+                let layer = Linear::from_tensors(weight, Some(bias));
+                let expected = target
+                    .host(&x)?
+                    .matmul(&target.host(&layer.weight)?.t()?)?
+                    .broadcast_add(&target.host(layer.bias.as_ref().expect("set above"))?)?;
+                let tolerance = target.tolerance(1e-5);
+                assert_close(&linear(&x, &layer)?, &expected, tolerance)?;
+                assert_close(&linear_gelu(&x, &layer)?, &expected.gelu()?, tolerance)?;
+            }
         }
         Ok(())
     }

@@ -10,11 +10,14 @@
 
 pub mod attention;
 pub mod conv2d;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub mod guidance;
 pub(crate) mod host;
+pub mod joint_layout;
+pub mod joint_qkv;
 pub mod layer_norm;
 pub mod linear;
-pub mod qk_norm_rope;
 pub mod rms_norm_silu;
 pub mod rope_half;
 #[cfg(test)]
@@ -23,8 +26,9 @@ pub(crate) mod testing;
 pub use attention::{AttentionShape, attention};
 pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
 pub use guidance::guided_euler_step;
+pub use joint_layout::JointLayout;
+pub use joint_qkv::{JointQkv, joint_qkv};
 pub use layer_norm::{adaptive_layer_norm, gated_residual_layer_norm};
 pub use linear::{Linear, linear, linear_gelu};
-pub use qk_norm_rope::{JointLayout, QkNorms, qk_norm_rope};
 pub use rms_norm_silu::{rms_norm_channels, rms_norm_silu};
 pub use rope_half::rope_half;

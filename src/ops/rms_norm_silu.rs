@@ -31,8 +31,43 @@ pub fn rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 fn apply(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
     match x.device() {
         Device::Cpu => plain(x, gamma, silu),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(x, gamma, silu),
         _ => candle_core::bail!("rms_norm_channels: no implementation for this device"),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn fused(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
+    use super::cuda::{self, Arg};
+    const WARPS: usize = 8;
+
+    let c = gamma.dims1()?;
+    if x.dims().last() != Some(&c) || x.dtype() != gamma.dtype() {
+        candle_core::bail!("rms_norm_channels: {c} weights for {:?}", x.shape())
+    }
+    let context = cuda::context(x.device())?;
+    let x = x.contiguous()?;
+    let out = cuda::empty(x.shape(), x.dtype(), x.device())?;
+    let pixels = x.elem_count() / c;
+    let addresses = [
+        cuda::address(&x)?,
+        cuda::address(gamma)?,
+        cuda::address(&out)?,
+    ];
+    let is_vector = c % 4 == 0 && cuda::aligned(&addresses, 16);
+    let kind = if is_vector { "_vec" } else { "" };
+    let args = [
+        Arg::Ptr(addresses[0]),
+        Arg::Ptr(addresses[1]),
+        Arg::Ptr(addresses[2]),
+        Arg::int(pixels)?,
+        Arg::int(c)?,
+        Arg::Int(silu.into()),
+    ];
+    let kernel = format!("rms_norm_silu_{}{kind}", cuda::suffix(x.dtype())?);
+    context.launch(&kernel, pixels.div_ceil(WARPS), 32 * WARPS as u32, &args)?;
+    Ok(out)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "channels are few")]
@@ -66,21 +101,34 @@ mod tests {
     use candle_core::D;
 
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{assert_close, targets};
 
     #[test]
     fn agrees_with_the_formula() -> Result<()> {
-        let x = random((6, 7, 13), 1)?.narrow(0, 1, 5)?;
-        let gamma = random(13, 2)?;
-        let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
-        let expected = (x.broadcast_div(&length)? * 13f64.sqrt())?.broadcast_mul(&gamma)?;
-        assert_close(&rms_norm_channels(&x, &gamma)?, &expected, 1e-6)?;
-        assert_close(&rms_norm_silu(&x, &gamma)?, &expected.silu()?, 1e-6)
+        for target in targets() {
+            for c in [13u16, 96, 384] {
+                let x = target.random((6, 7, c.into()), 1)?.narrow(0, 1, 5)?;
+                let gamma = target.random(usize::from(c), 2)?;
+                let (normed, activated) =
+                    (rms_norm_channels(&x, &gamma)?, rms_norm_silu(&x, &gamma)?);
+                let x = target.host(&x)?;
+                let length = x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+                let expected = (x.broadcast_div(&length)? * f64::from(c).sqrt())?
+                    .broadcast_mul(&target.host(&gamma)?)?;
+                let tolerance = target.tolerance(1e-6);
+                assert_close(&normed, &expected, tolerance)?;
+                assert_close(&activated, &expected.silu()?, tolerance)?;
+            }
+        }
+        Ok(())
     }
 
     #[test]
     fn a_black_pixel_stays_black() -> Result<()> {
-        let x = Tensor::zeros((1, 1, 4), candle_core::DType::F32, &Device::Cpu)?;
-        assert_close(&rms_norm_channels(&x, &random(4, 1)?)?, &x, 0.0)
+        for target in targets() {
+            let x = Tensor::zeros((1, 1, 4), target.dtype, &target.device)?;
+            assert_close(&rms_norm_channels(&x, &target.random(4, 1)?)?, &x, 0.0)?;
+        }
+        Ok(())
     }
 }

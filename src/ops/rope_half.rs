@@ -41,14 +41,50 @@ pub fn rope_half(
             });
             Tensor::from_vec(out, (rows, width), &Device::Cpu)?.to_dtype(qkv.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(qkv, shape, (cos, sin)),
         _ => candle_core::bail!("rope_half: no implementation for this device"),
     }
+}
+
+#[cfg(feature = "cuda")]
+fn fused(qkv: &Tensor, shape: &AttentionShape, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
+    use super::cuda::{self, Arg};
+
+    let (rows, width) = qkv.dims2()?;
+    let half = shape.head_dim / 2;
+    if cos.dims() != [rows, half] || sin.dims() != [rows, half] || width != shape.qkv_width() {
+        candle_core::bail!(
+            "rope_half: angles {:?} for rows {:?}",
+            cos.shape(),
+            qkv.shape()
+        )
+    }
+    let context = cuda::context(qkv.device())?;
+    let qkv = qkv.contiguous()?;
+    let out = cuda::empty((rows, width), qkv.dtype(), qkv.device())?;
+    let args = [
+        Arg::Ptr(cuda::address(&qkv)?),
+        Arg::Ptr(cuda::address(&out)?),
+        Arg::Ptr(cuda::address(cos)?),
+        Arg::Ptr(cuda::address(sin)?),
+        Arg::int(shape.heads + shape.kv_heads)?,
+        Arg::int(shape.head_dim)?,
+        Arg::int(width)?,
+    ];
+    context.launch(
+        &format!("rope_half_{}", cuda::suffix(qkv.dtype())?),
+        rows,
+        256,
+        &args,
+    )?;
+    Ok(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, random};
+    use crate::ops::testing::{assert_close, random, targets};
 
     #[test]
     fn agrees_with_candle() -> Result<()> {
@@ -59,17 +95,29 @@ mod tests {
             causal: true,
         };
         let rows = 9;
-        let qkv = random((rows + 1, 5 * 8), 1)?.narrow(0, 1, rows)?;
         let (cos, sin) = (random((rows, 4), 2)?, random((rows, 4), 3)?);
-        let out = rope_half(&qkv, &shape, (&cos, &sin))?;
-        // [1, h, rows, dh]
-        let heads = qkv
-            .reshape((1, rows, 5, 8))?
-            .transpose(1, 2)?
-            .contiguous()?;
-        let expected = candle_nn::rotary_emb::rope(&heads, &cos, &sin)?;
-        let expected = expected.transpose(1, 2)?.reshape((rows, 40))?;
-        assert_close(&out.narrow(1, 0, 32)?, &expected.narrow(1, 0, 32)?, 1e-6)?;
-        assert_close(&out.narrow(1, 32, 8)?, &qkv.narrow(1, 32, 8)?, 0.0)
+        for target in targets() {
+            let qkv = target.random((rows + 1, 5 * 8), 1)?.narrow(0, 1, rows)?;
+            let rope = (
+                cos.to_device(&target.device)?,
+                sin.to_device(&target.device)?,
+            );
+            let out = target.host(&rope_half(&qkv, &shape, (&rope.0, &rope.1))?)?;
+            let qkv = target.host(&qkv)?;
+            // [1, h, rows, dh]
+            let heads = qkv
+                .reshape((1, rows, 5, 8))?
+                .transpose(1, 2)?
+                .contiguous()?;
+            let expected = candle_nn::rotary_emb::rope(&heads, &cos, &sin)?;
+            let expected = expected.transpose(1, 2)?.reshape((rows, 40))?;
+            assert_close(
+                &out.narrow(1, 0, 32)?,
+                &expected.narrow(1, 0, 32)?,
+                target.tolerance(1e-6),
+            )?;
+            assert_close(&out.narrow(1, 32, 8)?, &qkv.narrow(1, 32, 8)?, 0.0)?;
+        }
+        Ok(())
     }
 }

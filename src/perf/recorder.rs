@@ -260,7 +260,7 @@ mod tests {
     /// Two requests of two steps each, as the pipeline would tell them.
     fn observed() -> PerfRecorder {
         let latents = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
-        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu).unwrap(), Instant::now());
+        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu), Instant::now());
         recorder.load_begin("vae").unwrap();
         sleep(Duration::from_millis(2));
         recorder.load_end("vae", 1234).unwrap();
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_warm_up_ends_the_cold_start() {
-        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu).unwrap(), Instant::now());
+        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu), Instant::now());
         recorder.end_cold_start();
         sleep(Duration::from_millis(20));
         recorder.request_begin(0).unwrap();

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 /// Spread of biases, and of norm weights around 1.
 const SMALL: f32 = 0.02;
 
-/// A tensor whose values depend on its component, name and shape only (and on the kind of device).
+/// A tensor whose values depend on its component, name and shape only .
 pub(super) fn tensor(
     component: &str,
     name: &str,
@@ -18,14 +18,46 @@ pub(super) fn tensor(
 ) -> Result<Tensor> {
     let seed = seed(component, name);
     let (mean, std) = distribution(name, shape.dims());
-    let values = if device.is_cpu() {
-        // candle cannot seed its own generator on the CPU.
-        Tensor::from_vec(uniform(seed, mean, std, shape.elem_count()), shape, device)?
-    } else {
-        device.set_seed(seed)?;
-        Tensor::randn(mean, std, shape, device)?
-    };
-    values.to_dtype(dtype)
+    // A uniform distribution of width w has standard deviation w / sqrt(12).
+    let width = std * 12_f32.sqrt();
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => uniform_on_device(seed, mean, width, shape, dtype, device),
+        _ => {
+            let values = uniform(seed, mean, width, shape.elem_count());
+            Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
+        }
+    }
+}
+
+/// The values of [`uniform`], in place.
+#[cfg(feature = "cuda")]
+fn uniform_on_device(
+    seed: u64,
+    mean: f32,
+    width: f32,
+    shape: &Shape,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
+    use crate::ops::cuda::{self, Arg};
+    const THREADS: u32 = 256;
+    /// Enough for every GPU; threads loop over what is left.
+    const MAX_BLOCKS: usize = 1 << 14;
+
+    let out = cuda::empty(shape, dtype, device)?;
+    let n = shape.elem_count();
+    let args = [
+        Arg::Ptr(cuda::address(&out)?),
+        Arg::Long(seed),
+        Arg::Float(mean),
+        Arg::Float(width),
+        Arg::Long(n as u64),
+    ];
+    let blocks = n.div_ceil(THREADS as usize).min(MAX_BLOCKS);
+    let kernel = format!("uniform_{}", cuda::suffix(dtype)?);
+    cuda::context(device)?.launch(&kernel, blocks, THREADS, &args)?;
+    Ok(out)
 }
 
 /// Mean and standard deviation by the role of the tensor.
@@ -53,11 +85,9 @@ fn seed(component: &str, name: &str) -> u64 {
         })
 }
 
-/// Uniform values with this mean and standard deviation; value `i` comes from `SplitMix64`'s state
+/// Uniform values of this mean and width; value `i` comes from `SplitMix64`'s state
 /// `i`, so that threads need not share one.
-fn uniform(seed: u64, mean: f32, std: f32, count: usize) -> Vec<f32> {
-    // A uniform distribution of width w has standard deviation w / sqrt(12).
-    let width = std * 12_f32.sqrt();
+fn uniform(seed: u64, mean: f32, width: f32, count: usize) -> Vec<f32> {
     (0..count as u64)
         .into_par_iter()
         .map(|i| {

@@ -21,8 +21,10 @@ pub const TENSORS: f32 = 1e-5;
 /// Largest difference over largest value: decoded pixels.
 pub const PIXELS: f32 = 5e-5;
 
+/// `tests/fixtures` under the package; test binaries that were built elsewhere run in its folder.
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| ".".into());
+    Path::new(&root).join("tests/fixtures")
 }
 
 /// A run of the reference implementation: its arguments and its tensors.
@@ -128,15 +130,19 @@ impl Case {
     }
 
     pub fn pipeline(&self, index: usize) -> Pipeline {
+        self.pipeline_on(index, &Device::Cpu, DType::F32)
+    }
+
+    pub fn pipeline_on(&self, index: usize, device: &Device, dtype: DType) -> Pipeline {
         let checkpoint = Checkpoint::open(&self.source(), LoadFormat::Auto).expect("checkpoint");
         Pipeline::load(
             checkpoint,
             self.sampling(index),
-            &Device::Cpu,
+            device,
             Precisions {
-                text_encoder: DType::F32,
-                dit: DType::F32,
-                vae: DType::F32,
+                text_encoder: dtype,
+                dit: dtype,
+                vae: dtype,
             },
             &mut (),
         )
@@ -184,23 +190,29 @@ pub fn assert_close(what: &str, actual: &Tensor, expected: &Tensor, tolerance: f
     );
 }
 
-/// Fails when a pixel differs by more than one of 255.
-#[track_caller]
-pub fn assert_same_picture(picture: &Picture, path: &Path) {
+/// The 8-bit pixels of a PNG with their width and height.
+pub fn read_png(path: &Path) -> Picture {
     let file = std::io::BufReader::new(std::fs::File::open(path).expect("reference picture"));
     let mut reader = png::Decoder::new(file).read_info().expect("PNG");
     let mut rgb = vec![0; reader.output_buffer_size().expect("size")];
     let info = reader.next_frame(&mut rgb).expect("pixels");
+    Picture {
+        width: info.width as usize,
+        height: info.height as usize,
+        rgb,
+    }
+}
+
+/// Fails when a pixel differs by more than one of 255.
+#[track_caller]
+pub fn assert_same_picture(picture: &Picture, path: &Path) {
+    let expected = read_png(path);
     assert_eq!(
-        (info.width as usize, info.height as usize),
+        (expected.width, expected.height),
         (picture.width, picture.height)
     );
-    let worst = picture
-        .rgb
-        .iter()
-        .zip(&rgb)
-        .map(|(a, b)| a.abs_diff(*b))
-        .max();
+    let pairs = picture.rgb.iter().zip(&expected.rgb);
+    let worst = pairs.map(|(a, b)| a.abs_diff(*b)).max();
     println!("{}: worst pixel {worst:?}", path.display());
     assert!(
         worst <= Some(1),

@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use super::modulation::{ModulationTable, Shifted, Stream};
 use crate::config::transformer::TransformerConfig;
 use crate::ops::{
-    AttentionShape, JointLayout, Linear, QkNorms, attention, linear, linear_gelu, qk_norm_rope,
+    AttentionShape, JointLayout, JointQkv, Linear, attention, joint_qkv, linear, linear_gelu,
 };
 
 #[derive(Debug)]
@@ -104,9 +104,7 @@ fn sublayers(vectors: [Tensor; 6]) -> (Sublayer, Sublayer) {
 /// One attention over the text and image tokens of each branch.
 #[derive(Debug)]
 struct JointAttention {
-    txt_qkv: Linear,
-    img_qkv: Linear,
-    norms: QkNorms,
+    qkv: JointQkv,
     to_out: Linear,
     shape: AttentionShape,
 }
@@ -120,9 +118,9 @@ impl JointAttention {
         };
         let norm = |name: &str| vb.get(dh, &format!("{name}.weight"));
         Ok(Self {
-            txt_qkv: stack(["add_q_proj", "add_k_proj", "add_v_proj"])?,
-            img_qkv: stack(["to_q", "to_k", "to_v"])?,
-            norms: QkNorms {
+            qkv: JointQkv {
+                txt_qkv: stack(["add_q_proj", "add_k_proj", "add_v_proj"])?,
+                img_qkv: stack(["to_q", "to_k", "to_v"])?,
                 norm_q: norm("norm_q")?,
                 norm_k: norm("norm_k")?,
                 norm_added_q: norm("norm_added_q")?,
@@ -146,9 +144,7 @@ impl JointAttention {
         rope: (&Tensor, &Tensor),
         layout: &JointLayout,
     ) -> Result<(Tensor, Tensor)> {
-        let txt_qkv = linear(txt, &self.txt_qkv)?;
-        let img_qkv = linear(img, &self.img_qkv)?;
-        let qkv = qk_norm_rope(&txt_qkv, &img_qkv, &self.norms, rope, layout)?;
+        let qkv = joint_qkv(txt, img, &self.qkv, rope, layout)?;
         let attended = attention(&qkv, &self.shape, &layout.segments())?;
         let (txt, img) = layout.split(&attended)?;
         Ok((txt, linear(&img, &self.to_out)?))

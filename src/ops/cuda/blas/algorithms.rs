@@ -1,0 +1,113 @@
+//! Which algorithm is fastest, timed once and kept in a file of the user's cache folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::Result;
+use candle_core::cuda_backend::cudarc::cublaslt::sys;
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, sys::CUevent_flags};
+
+use crate::files;
+
+/// Timed runs of each candidate, one round after the other: clocks drift within a second.
+const ROUNDS: usize = 5;
+
+/// Largest cache file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The choices known for this GPU and library version.
+pub(super) struct Algorithms {
+    /// None without a cache folder.
+    file: Option<PathBuf>,
+    known: BTreeMap<String, [u64; 8]>,
+}
+
+impl Algorithms {
+    /// Reads the file; one that is missing or makes no sense is an empty one.
+    pub(super) fn open(stream: &Arc<CudaStream>) -> Self {
+        let file = cache_folder().map(|folder| folder.join(file_name(stream)));
+        let bytes = file
+            .as_ref()
+            .and_then(|f| files::read_bounded(f, MAX_BYTES).ok());
+        let known = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self {
+            file,
+            known: known.unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn known(&self, key: &str) -> Option<sys::cublasLtMatmulAlgo_t> {
+        let data = *self.known.get(key)?;
+        Some(sys::cublasLtMatmulAlgo_t { data })
+    }
+
+    /// Keeps a choice for the next run too. The file is a courtesy: that it cannot be written is no
+    /// reason to fail.
+    pub(super) fn keep(&mut self, key: String, algorithm: sys::cublasLtMatmulAlgo_t) {
+        self.known.insert(key, algorithm.data);
+        if let Some(file) = &self.file
+            && files::check_writable(file).is_ok()
+        {
+            let _ = files::write_atomic(file, |out| {
+                Ok(serde_json::to_writer_pretty(out, &self.known)?)
+            });
+        }
+    }
+}
+
+/// The candidate with the smallest median time.
+pub(super) fn fastest(
+    stream: &Arc<CudaStream>,
+    candidates: &[sys::cublasLtMatmulAlgo_t],
+    run: impl Fn(&sys::cublasLtMatmulAlgo_t) -> Result<()>,
+) -> Result<sys::cublasLtMatmulAlgo_t> {
+    let event = || stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT));
+    let mut times = vec![Vec::new(); candidates.len()];
+    for round in 0..=ROUNDS {
+        for (candidate, times) in candidates.iter().zip(&mut times) {
+            let begin = event().map_err(candle_core::Error::wrap)?;
+            // One that the heuristic offers but that fails is never chosen.
+            let ran = run(candidate).is_ok();
+            let end = event().map_err(candle_core::Error::wrap)?;
+            let elapsed = begin.elapsed_ms(&end).map_err(candle_core::Error::wrap)?;
+            // The first round warms up.
+            if round > 0 {
+                times.push(if ran { elapsed } else { f32::INFINITY });
+            }
+        }
+    }
+    let median = |times: &mut Vec<f32>| {
+        times.sort_by(f32::total_cmp);
+        times[ROUNDS / 2]
+    };
+    let medians = times.iter_mut().map(median);
+    let best = medians.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
+    Ok(candidates[best.map_or(0, |(index, _)| index)])
+}
+
+fn file_name(stream: &Arc<CudaStream>) -> String {
+    let gpu = stream.context().name().unwrap_or_default();
+    let gpu: String = gpu
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    format!("cublaslt-{}-{gpu}.json", library_version())
+}
+
+#[expect(unsafe_code, reason = "raw library call")]
+fn library_version() -> usize {
+    // SAFETY: takes and changes nothing.
+    unsafe { sys::cublasLtGetVersion() }
+}
+
+/// `$XDG_CACHE_HOME/qwen-gen`, else `~/.cache/qwen-gen`.
+fn cache_folder() -> Option<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("qwen-gen"))
+}

@@ -1,0 +1,239 @@
+//! What the fused bodies stand on: a device's kernels and library handles, and raw views of tensors.
+//!
+//! Everything runs on the device's one stream. Allocations are stream-ordered, so memory may be
+//! dropped as soon as the work that uses it is issued.
+
+pub(crate) mod blas;
+pub(crate) mod cudnn;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaModule, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+use half::bf16;
+
+/// The kernels of each `.cu` file, as `build.rs` compiled them.
+const MODULES: &[&[u8]] = &[
+    include_bytes!(concat!(env!("OUT_DIR"), "/attention.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/conv2d.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/dummy.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/guidance.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/layer_norm.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/joint_qkv.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/rms_norm_silu.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/rope_half.fatbin")),
+];
+
+/// What one device needs beyond its candle handle.
+pub(crate) struct Context {
+    pub(crate) stream: Arc<CudaStream>,
+    modules: Vec<Arc<CudaModule>>,
+    functions: Mutex<HashMap<String, CudaFunction>>,
+    blas: Mutex<blas::Blas>,
+    cudnn: Mutex<Option<cudnn::Cudnn>>,
+}
+
+impl Context {
+    fn new(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        let modules = MODULES
+            .iter()
+            .map(|image| {
+                let module = stream
+                    .context()
+                    .load_module(Ptx::from_binary(image.to_vec()));
+                module.map_err(candle_core::Error::wrap)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            modules,
+            functions: Mutex::default(),
+            blas: Mutex::new(blas::Blas::new(stream.clone())?),
+            cudnn: Mutex::new(cudnn::Cudnn::open(&stream)),
+            stream,
+        })
+    }
+
+    /// The products' library.
+    pub(crate) fn blas(&self) -> MutexGuard<'_, blas::Blas> {
+        self.blas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// cuDNN, where the machine has it.
+    pub(crate) fn cudnn(&self) -> MutexGuard<'_, Option<cudnn::Cudnn>> {
+        self.cudnn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A kernel by its name in the `.cu` files.
+    pub(crate) fn function(&self, name: &str) -> Result<CudaFunction> {
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(name) {
+            return Ok(function.clone());
+        }
+        let found = self
+            .modules
+            .iter()
+            .find_map(|module| module.load_function(name).ok());
+        let Some(function) = found else {
+            bail!("no kernel `{name}` for this GPU; the program was built for another architecture")
+        };
+        functions.insert(name.to_owned(), function.clone());
+        Ok(function)
+    }
+}
+
+/// The context of `device`, made at its first use.
+pub(crate) fn context(device: &Device) -> Result<Arc<Context>> {
+    static CONTEXTS: OnceLock<Mutex<Vec<(usize, Arc<Context>)>>> = OnceLock::new();
+    let device = device.as_cuda_device()?;
+    // Handles are the address of the context: one for each opened device.
+    let key = Arc::as_ptr(device.cuda_stream().context()).addr();
+    let contexts = CONTEXTS.get_or_init(Mutex::default);
+    let mut contexts = contexts.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, context)) = contexts.iter().find(|(k, _)| *k == key) {
+        return Ok(context.clone());
+    }
+    let context = Arc::new(Context::new(device)?);
+    contexts.push((key, context.clone()));
+    Ok(context)
+}
+
+/// An argument of a kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Arg {
+    /// Address of device memory.
+    Ptr(u64),
+    /// `int`.
+    Int(i32),
+    /// `float`.
+    Float(f32),
+    /// `unsigned long long` or `size_t`.
+    Long(u64),
+}
+
+impl Arg {
+    /// A size as the `int` that kernels take.
+    pub(crate) fn int(value: usize) -> Result<Self> {
+        match i32::try_from(value) {
+            Ok(value) => Ok(Self::Int(value)),
+            Err(_) => bail!("a size of {value} is more than a kernel takes"),
+        }
+    }
+}
+
+impl Context {
+    /// Launches kernel `name` on a one-dimensional grid.
+    ///
+    /// # Errors
+    /// When there is no such kernel, the grid is empty or too large, or the launch fails.
+    #[expect(unsafe_code, reason = "kernels take raw pointers")]
+    pub(crate) fn launch(&self, name: &str, grid: usize, block: u32, args: &[Arg]) -> Result<()> {
+        let function = self.function(name)?;
+        let Ok(grid) = u32::try_from(grid) else {
+            bail!("`{name}`: a grid of {grid} blocks is too large")
+        };
+        let config = LaunchConfig {
+            grid_dim: (grid, 1, 1),
+            block_dim: (block, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        let mut launch = self.stream.launch_builder(&function);
+        for arg in args {
+            match arg {
+                Arg::Ptr(value) | Arg::Long(value) => launch.arg(value),
+                Arg::Int(value) => launch.arg(value),
+                Arg::Float(value) => launch.arg(value),
+            };
+        }
+        // SAFETY: callers pass the arguments their `.cu` file declares, with addresses of live
+        // tensors whose sizes they have checked.
+        unsafe { launch.launch(config) }.map_err(candle_core::Error::wrap)?;
+        Ok(())
+    }
+}
+
+/// The suffix of a kernel's instance for `dtype`.
+pub(crate) fn suffix(dtype: DType) -> Result<&'static str> {
+    match dtype {
+        DType::BF16 => Ok("bf16"),
+        DType::F32 => Ok("f32"),
+        other => bail!("no kernels for {other:?}"),
+    }
+}
+
+/// Device address of a contiguous tensor's first element: the storage's, moved by the view's offset.
+pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
+    if !tensor.is_contiguous() {
+        bail!("a view of shape {:?} is not contiguous", tensor.shape())
+    }
+    strided_address(tensor)
+}
+
+/// As [`address`], for a view whose strides the caller passes on.
+pub(crate) fn strided_address(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else {
+        bail!("expected a tensor on the GPU")
+    };
+    let stream = storage.device.cuda_stream();
+    // The guard records events between streams; there is one stream.
+    let base = match tensor.dtype() {
+        DType::BF16 => storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0,
+        DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
+        other => bail!("no kernels for {other:?}"),
+    };
+    Ok(base + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+}
+
+/// A tensor whose elements nobody has written yet; the caller writes all of them.
+#[expect(unsafe_code, reason = "memory is handed out before it is written")]
+pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+    let shape = shape.into();
+    let device = device.as_cuda_device()?;
+    let n = shape.elem_count();
+    // SAFETY: bf16 and f32 have no invalid values, and the caller's kernel writes every element.
+    let storage = match dtype {
+        DType::BF16 => {
+            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<bf16>(n)? }, device.clone())
+        }
+        DType::F32 => {
+            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f32>(n)? }, device.clone())
+        }
+        other => bail!("no kernels for {other:?}"),
+    };
+    let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
+    #[cfg(test)]
+    poison(&tensor)?;
+    Ok(tensor)
+}
+
+/// Fills fresh memory with NaN, so that a test sees what a kernel has not written.
+#[cfg(test)]
+#[expect(unsafe_code, reason = "raw memset")]
+fn poison(tensor: &Tensor) -> Result<()> {
+    let context = context(tensor.device())?;
+    let bytes = tensor.elem_count() * tensor.dtype().size_in_bytes();
+    // SAFETY: the tensor owns that many bytes.
+    unsafe {
+        candle_core::cuda_backend::cudarc::driver::result::memset_d8_async(
+            address(tensor)?,
+            0xff,
+            bytes,
+            context.stream.cu_stream(),
+        )
+    }
+    .map_err(candle_core::Error::wrap)
+}
+
+/// Whether all addresses are multiples of `bytes`.
+pub(crate) fn aligned(addresses: &[u64], bytes: u64) -> bool {
+    addresses.iter().all(|address| address % bytes == 0)
+}

@@ -1,0 +1,111 @@
+//! Whole runs on the GPU against the reference implementation: exact in f32, near in bf16.
+//!
+//! The operations' own tests (`cargo test --features cuda ops::`) come first; without a GPU these
+//! tests say so and pass.
+#![cfg(feature = "cuda")]
+#![expect(clippy::print_stdout, reason = "the figures are told on success, too")]
+
+mod common;
+
+use candle_core::{DType, Device, Result, Tensor};
+use common::{Case, LatentsOfSteps, assert_close, assert_same_picture, read_png};
+use qwen_gen::device::DeviceChoice;
+use qwen_gen::pipeline::{ImageRequest, Picture, TextEncodings};
+
+/// Products and sums have another order than the reference's on the CPU.
+const LATENTS: f32 = 2e-5;
+/// Mean over the built-in cases of the distance between the reference's own bf16 and f32 runs.
+const BF16_LATENTS: f32 = 0.0056;
+/// The same for the pictures: mean absolute difference in steps of 1/255.
+const BF16_PIXELS: f32 = 0.31;
+
+const RANDOM: [&str; 4] = [
+    "cases/a_ascii_seed0",
+    "cases/a_batch2_masked",
+    "cases/a_cfg1_off",
+    "cases/b_oddsize_seed42",
+];
+const BUILTIN: [&str; 4] = [
+    "builtin/logo_seed0",
+    "builtin/stars_cfg1",
+    "builtin/two_shapes",
+    "builtin/wide_word",
+];
+
+fn gpu() -> Option<Device> {
+    match DeviceChoice::Cuda(0).open() {
+        Ok(chosen) => Some(chosen.device),
+        Err(error) => {
+            println!("not run: {error}");
+            None
+        }
+    }
+}
+
+/// Runs the case's entry `index`; its picture and the latents after the last step.
+fn run(case: &Case, index: usize, device: &Device, dtype: DType) -> Result<(Picture, Tensor)> {
+    let pipeline = case.pipeline_on(index, device, dtype);
+    let request = ImageRequest {
+        prompt: case.args.prompt.get(index),
+        seed: case.args.seed.get(index),
+    };
+    let mut texts = TextEncodings::new(std::slice::from_ref(&request), &case.sampling(index));
+    let mut steps = LatentsOfSteps::default();
+    let picture = pipeline
+        .generate(&request, &mut texts, &mut steps)
+        .expect("picture");
+    let latents = steps.0.pop().expect("a step").to_device(&Device::Cpu)?;
+    Ok((picture, latents))
+}
+
+fn expected_latents(case: &Case, index: usize) -> Result<Tensor> {
+    let steps = case.args.num_inference_steps;
+    match case.tensors.get("latents_steps") {
+        Some(all) => all.get(steps - 1)?.get(index),
+        None => case.tensor(&format!("latents_step_{steps:03}")).get(0),
+    }
+}
+
+#[test]
+fn f32_pictures_are_the_references() -> Result<()> {
+    let Some(device) = gpu() else { return Ok(()) };
+    for name in RANDOM.into_iter().chain(BUILTIN) {
+        let case = Case::read(name);
+        let batch = case.tensor("input_ids").dim(0)?;
+        for index in 0..batch {
+            let (picture, latents) = run(&case, index, &device, DType::F32)?;
+            assert_close(name, &latents, &expected_latents(&case, index)?, LATENTS);
+            let file = match batch {
+                1 => "image.png".to_owned(),
+                _ => format!("image{index}.png"),
+            };
+            assert_same_picture(&picture, &case.folder.join(file));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn bf16_pictures_are_as_near_as_the_references_own() -> Result<()> {
+    let Some(device) = gpu() else { return Ok(()) };
+    let (mut latents_sum, mut pixels_sum) = (0f32, 0f32);
+    for name in BUILTIN {
+        let case = Case::read(name);
+        let (picture, latents) = run(&case, 0, &device, DType::BF16)?;
+        let expected = expected_latents(&case, 0)?;
+        let norm = |t: &Tensor| t.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>();
+        let distance = norm(&(&latents - &expected)?)? / norm(&expected)?;
+        let expected = read_png(&case.folder.join("image.png"));
+        let differences = picture.rgb.iter().zip(&expected.rgb);
+        let total: u64 = differences.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a mean")]
+        let mean = total as f32 / picture.rgb.len() as f32;
+        println!("{name}: latents {distance:.4}, pixels {mean:.3}");
+        latents_sum += distance;
+        pixels_sum += mean;
+    }
+    let (latents, pixels) = (latents_sum / 4.0, pixels_sum / 4.0);
+    println!("mean: latents {latents:.4} of {BF16_LATENTS}, pixels {pixels:.3} of {BF16_PIXELS}");
+    assert!(latents <= BF16_LATENTS && pixels <= BF16_PIXELS);
+    Ok(())
+}
