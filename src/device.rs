@@ -89,31 +89,114 @@ fn open_gpu(_index: usize) -> Result<Chosen, NoGpu> {
     reason = "candle's switch and the driver's pool attribute"
 )]
 fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
-    use candle_core::cuda_backend::cudarc::driver::{result, sys};
-
     let no_gpu = |error: &candle_core::Error| NoGpu {
         reason: format!("no GPU works here: {}", message_of(error)),
         way_out: "see `nvidia-smi` for the GPUs and the driver, or use --device cpu",
     };
     let device = Device::new_cuda_with_stream(index).map_err(|error| no_gpu(&error))?;
     let cuda = device.as_cuda_device().map_err(|error| no_gpu(&error))?;
-    let stream = cuda.cuda_stream();
-    let mut threshold = u64::MAX;
-    // SAFETY: a single stream needs no tracking; the attribute is a 64-bit number.
-    unsafe {
-        cuda.disable_event_tracking();
-        let pool = result::device::get_default_mem_pool(stream.context().cu_device());
-        if let Ok(pool) = pool {
-            let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-            // Without it memory is only returned to the driver earlier.
-            let _ = result::mem_pool::set_attribute(pool, attribute, (&raw mut threshold).cast());
-        }
-    }
-    let name = stream.context().name().unwrap_or_default();
+    // SAFETY: a single stream needs no tracking.
+    unsafe { cuda.disable_event_tracking() };
+    pool::keep_freed_memory(cuda);
+    let name = cuda.cuda_stream().context().name().unwrap_or_default();
     Ok(Chosen {
         device,
         reason: format!("cuda:{index}: {name}"),
     })
+}
+
+/// Device memory of this process in bytes, from the pool that all tensors live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Held by tensors.
+    pub allocated: u64,
+    /// Held by the pool.
+    pub reserved: u64,
+    /// Largest `allocated` since the last reset.
+    pub peak_allocated: u64,
+    /// Largest `reserved` since the last reset.
+    pub peak_reserved: u64,
+}
+
+/// The GPU's memory in use; none on the CPU.
+#[must_use]
+pub fn memory_use(device: &Device) -> Option<MemoryUse> {
+    #[cfg(feature = "cuda")]
+    return pool::memory_use(device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        None
+    }
+}
+
+/// Starts counting peaks anew; nothing to do on the CPU.
+pub fn reset_peak_memory(device: &Device) {
+    #[cfg(feature = "cuda")]
+    pool::reset_peaks(device);
+    #[cfg(not(feature = "cuda"))]
+    let _ = device;
+}
+
+/// The driver's memory pool of a GPU.
+#[cfg(feature = "cuda")]
+#[expect(unsafe_code, reason = "raw driver calls")]
+mod pool {
+    use candle_core::cuda_backend::cudarc::driver::{result, sys};
+    use candle_core::{CudaDevice, Device};
+    use sys::CUmemPool_attribute as Attribute;
+
+    use super::MemoryUse;
+
+    fn of(device: &CudaDevice) -> Option<sys::CUmemoryPool> {
+        let device = device.cuda_stream().context().cu_device();
+        // SAFETY: a live device.
+        unsafe { result::device::get_default_mem_pool(device) }.ok()
+    }
+
+    /// Memory that is freed stays in the pool for the next operation.
+    pub(super) fn keep_freed_memory(device: &CudaDevice) {
+        set(
+            device,
+            Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,
+            u64::MAX,
+        );
+    }
+
+    pub(super) fn memory_use(device: &Device) -> Option<MemoryUse> {
+        let pool = of(device.as_cuda_device().ok()?)?;
+        let get = |attribute| {
+            let mut value = 0u64;
+            // SAFETY: these attributes are 64-bit numbers.
+            unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }
+                .ok()
+                .map(|()| value)
+        };
+        Some(MemoryUse {
+            allocated: get(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
+            reserved: get(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
+            peak_allocated: get(Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
+            peak_reserved: get(Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
+        })
+    }
+
+    pub(super) fn reset_peaks(device: &Device) {
+        if let Ok(device) = device.as_cuda_device() {
+            // Peaks can only be set to zero, which means the present value.
+            set(device, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0);
+            set(device, Attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH, 0);
+        }
+    }
+
+    /// What is lost where the driver refuses is a little speed or a peak, never the run.
+    fn set(device: &CudaDevice, attribute: Attribute, mut value: u64) {
+        if let Some(pool) = of(device) {
+            // SAFETY: these attributes are 64-bit numbers.
+            let _ = unsafe {
+                result::mem_pool::set_attribute(pool, attribute, (&raw mut value).cast())
+            };
+        }
+    }
 }
 
 /// The name reports use: `cpu`, `cuda:0`.

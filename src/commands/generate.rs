@@ -17,7 +17,6 @@ use crate::perf::{
 };
 use crate::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Stage, TextEncodings};
 use crate::request::GenerateRequest;
-use crate::timing::Timer;
 
 /// Runs the command; `started` is when `main` did.
 ///
@@ -37,7 +36,7 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     console.info(&format!("Using {}", chosen.reason));
     describe(&run, &console);
 
-    let mut perf = PerfRecorder::new(Timer::new(&chosen.device), process_start(started));
+    let mut perf = PerfRecorder::new(&chosen.device, process_start(started));
     let pipeline = Pipeline::load(
         checkpoint,
         run.request.sampling.clone(),

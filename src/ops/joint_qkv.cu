@@ -2,65 +2,112 @@
 //
 // joint: [rows, 3d], the image rows' q, k, v already in place (products write there), rotated in
 // place. txt: [n_txt, 3d], the text rows' q, k, v, copied to their joint rows on the way. Text rows lie
-// before `img_begin` and from `img_end` on. cos, sin: [rows, dh/2] f32 in joint order.
-// A warp per head: grid (rows), a warp of the block takes heads warp, warp + warps, ...
+// before `img_begin` and from `img_end` on. cos, sin: [rows, dh/2] f32 in joint order. One block per row.
 #include "cuda/common.cuh"
 
 constexpr float EPS = 1e-6f;
 
-template <typename T, int VEC>
-__device__ void qk_norm_rope(T *joint, const T *txt, const T *norm_q, const T *norm_k, const T *norm_added_q,
-                             const T *norm_added_k, const float *cos, const float *sin, int heads, int dh, int img_begin,
-                             int img_end) {
-    const int row = blockIdx.x;
-    const int d = heads * dh;
-    const bool is_img = row >= img_begin && row < img_end;
-    T *out = joint + (size_t)row * 3 * d;
-    const int txt_row = row < img_begin ? row : row - (img_end - img_begin);
-    const T *in = is_img ? out : txt + (size_t)txt_row * 3 * d;
-    const float *row_cos = cos + (size_t)row * (dh / 2), *row_sin = sin + (size_t)row * (dh / 2);
-    const int lane = threadIdx.x % 32;
+template <typename T> struct Row {
+    const T *in;
+    T *out;
+    const float *cos, *sin;
+    bool is_img;
+};
 
-    for (int head = threadIdx.x / 32; head < 2 * heads; head += blockDim.x / 32) {
-        const T *weight = head < heads ? (is_img ? norm_q : norm_added_q) : (is_img ? norm_k : norm_added_k);
-        const T *from = in + (size_t)head * dh;
-        float squares = 0.f;
-        for (int at = lane * VEC; at < dh; at += 32 * VEC) {
-            float v[VEC];
-            load<T, VEC>(v, from + at);
+template <typename T>
+__device__ Row<T> find_row(T *joint, const T *txt, const float *cos, const float *sin, int d, int dh, int img_begin,
+                           int img_end) {
+    const int row = blockIdx.x;
+    const bool is_img = row >= img_begin && row < img_end;
+    const int txt_row = row < img_begin ? row : row - (img_end - img_begin);
+    T *out = joint + (size_t)row * 3 * d;
+    const T *in = is_img ? out : txt + (size_t)txt_row * 3 * d;
+    return {in, out, cos + (size_t)row * (dh / 2), sin + (size_t)row * (dh / 2), is_img};
+}
+
+// dh / 8 lanes (a power of two up to 32) take a head, 8 elements each: the block's groups of lanes
+// walk over the 2 * heads heads. A lane sees the same elements of every head, so weights and angles
+// are read once.
+template <typename T>
+__device__ void by_vectors(T *joint, const T *txt, const T *norm_q, const T *norm_k, const T *norm_added_q,
+                           const T *norm_added_k, const float *cos, const float *sin, int heads, int dh, int img_begin,
+                           int img_end) {
+    constexpr int VEC = 8, HALF = 16 / sizeof(T);  // a load moves at most 16 bytes
+    const int d = heads * dh, lanes = dh / VEC, at = threadIdx.x % lanes * VEC;
+    const Row<T> row = find_row(joint, txt, cos, sin, d, dh, img_begin, img_end);
+    float c[VEC / 2], s[VEC / 2], weights[2][VEC];
+    load<float, VEC / 2>(c, row.cos + at / 2);
+    load<float, VEC / 2>(s, row.sin + at / 2);
+    const T *norms[2] = {row.is_img ? norm_q : norm_added_q, row.is_img ? norm_k : norm_added_k};
 #pragma unroll
-            for (int j = 0; j < VEC; j++) squares += v[j] * v[j];
-        }
-        const float inverse = rsqrtf(warp_sum(squares) / dh + EPS);
-        for (int at = lane * VEC; at < dh; at += 32 * VEC) {
-            float v[VEC], w[VEC];
-            load<T, VEC>(v, from + at);
-            load<T, VEC>(w, weight + at);
+    for (int i = 0; i < 2; i++)
 #pragma unroll
-            for (int j = 0; j < VEC; j += 2) {
-                const float re = v[j] * inverse * w[j], im = v[j + 1] * inverse * w[j + 1];
-                const float c = row_cos[(at + j) / 2], s = row_sin[(at + j) / 2];
-                v[j] = re * c - im * s;
-                v[j + 1] = re * s + im * c;
-            }
-            store<T, VEC>(out + (size_t)head * dh + at, v);
+        for (int j = 0; j < VEC; j++) weights[i][j] = to_float(norms[i][at + j]);
+
+#pragma unroll 3
+    for (int head = threadIdx.x / lanes; head < 2 * heads; head += blockDim.x / lanes) {
+        const size_t from = (size_t)head * dh + at;
+        float v[VEC], squares = 0.f;
+#pragma unroll
+        for (int j = 0; j < VEC; j += HALF) load<T, HALF>(*(float(*)[HALF])(v + j), row.in + from + j);
+#pragma unroll
+        for (int j = 0; j < VEC; j++) squares += v[j] * v[j];
+        // A group is a whole part of a warp, and all of its lanes are in the same iteration.
+        const unsigned mask = lanes == 32 ? 0xffffffff : ((1u << lanes) - 1) << (threadIdx.x % 32 / lanes * lanes);
+        for (int offset = lanes / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(mask, squares, offset);
+        const float inverse = rsqrtf(squares / dh + EPS);
+        const bool is_k = head >= heads;
+#pragma unroll
+        for (int j = 0; j < VEC; j += 2) {
+            const float re = v[j] * inverse * (is_k ? weights[1][j] : weights[0][j]);
+            const float im = v[j + 1] * inverse * (is_k ? weights[1][j + 1] : weights[0][j + 1]);
+            v[j] = re * c[j / 2] - im * s[j / 2];
+            v[j + 1] = re * s[j / 2] + im * c[j / 2];
         }
+#pragma unroll
+        for (int j = 0; j < VEC; j += HALF) store<T, HALF>(row.out + from + j, *(float(*)[HALF])(v + j));
     }
-    if (!is_img) {
-        for (int at = 2 * d + threadIdx.x; at < 3 * d; at += blockDim.x) out[at] = in[at];
+    if (!row.is_img) {
+        for (int i = 2 * d + threadIdx.x; i < 3 * d; i += blockDim.x) row.out[i] = row.in[i];
     }
 }
 
-#define INSTANCES(NAME, T, VEC)                                                                                          \
+// Any even dh: a warp takes a head, two elements a lane at a time.
+template <typename T>
+__device__ void by_pairs(T *joint, const T *txt, const T *norm_q, const T *norm_k, const T *norm_added_q,
+                         const T *norm_added_k, const float *cos, const float *sin, int heads, int dh, int img_begin,
+                         int img_end) {
+    const int d = heads * dh, lane = threadIdx.x % 32;
+    const Row<T> row = find_row(joint, txt, cos, sin, d, dh, img_begin, img_end);
+    for (int head = threadIdx.x / 32; head < 2 * heads; head += blockDim.x / 32) {
+        const T *weight = head < heads ? (row.is_img ? norm_q : norm_added_q) : (row.is_img ? norm_k : norm_added_k);
+        const T *from = row.in + (size_t)head * dh;
+        T *to = row.out + (size_t)head * dh;
+        float squares = 0.f;
+        for (int i = lane; i < dh; i += 32) squares += to_float(from[i]) * to_float(from[i]);
+        const float inverse = rsqrtf(warp_sum(squares) / dh + EPS);
+        for (int i = lane * 2; i < dh; i += 64) {
+            const float re = to_float(from[i]) * inverse * to_float(weight[i]);
+            const float im = to_float(from[i + 1]) * inverse * to_float(weight[i + 1]);
+            const float c = row.cos[i / 2], s = row.sin[i / 2];
+            to[i] = from_float<T>(re * c - im * s);
+            to[i + 1] = from_float<T>(re * s + im * c);
+        }
+    }
+    if (!row.is_img) {
+        for (int i = 2 * d + threadIdx.x; i < 3 * d; i += blockDim.x) row.out[i] = row.in[i];
+    }
+}
+
+#define INSTANCE(NAME, T, BODY)                                                                                          \
     extern "C" __global__ void qk_norm_rope_##NAME(T *joint, const T *txt, const T *norm_q, const T *norm_k,             \
                                                    const T *norm_added_q, const T *norm_added_k, const float *cos,       \
                                                    const float *sin, int heads, int dh, int img_begin, int img_end) {    \
-        qk_norm_rope<T, VEC>(joint, txt, norm_q, norm_k, norm_added_q, norm_added_k, cos, sin, heads, dh, img_begin,     \
-                             img_end);                                                                                   \
+        BODY<T>(joint, txt, norm_q, norm_k, norm_added_q, norm_added_k, cos, sin, heads, dh, img_begin, img_end);        \
     }
 
-// `_vec`: dh a multiple of 4, rows aligned to four elements.
-INSTANCES(bf16_vec, bf16, 4)
-INSTANCES(f32_vec, float, 4)
-INSTANCES(bf16, bf16, 2)
-INSTANCES(f32, float, 2)
+// `_vec`: dh / 8 a power of two up to 32, all addresses aligned to 16 bytes.
+INSTANCE(bf16_vec, bf16, by_vectors)
+INSTANCE(f32_vec, float, by_vectors)
+INSTANCE(bf16, bf16, by_pairs)
+INSTANCE(f32, float, by_pairs)

@@ -93,7 +93,12 @@ fn fused(
         cuda::address(&layer.norm_added_q)?,
         cuda::address(&layer.norm_added_k)?,
     ];
-    let is_vector = dh % 4 == 0 && cuda::aligned(&addresses, 16);
+    let lanes = dh / 8;
+    let is_vector = dh % 8 == 0
+        && lanes.is_power_of_two()
+        && lanes <= 32
+        && cuda::aligned(&addresses, 16)
+        && cuda::aligned(&[cuda::address(cos)?, cuda::address(sin)?], 16);
     let kind = if is_vector { "_vec" } else { "" };
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.extend([
@@ -196,7 +201,7 @@ mod tests {
     fn agrees_with_the_formula_in_both_layouts() -> Result<()> {
         for target in targets() {
             for (txt, h, dh) in [(vec![5], 3, 10), (vec![5, 2], 3, 10), (vec![3, 4], 2, 32)] {
-                agrees_with_the_formula(&target, JointLayout::new(txt, 7), h, dh)?;
+                agrees_with_the_formula(&target, &JointLayout::new(txt, 7), h, dh)?;
             }
         }
         Ok(())
@@ -204,7 +209,7 @@ mod tests {
 
     fn agrees_with_the_formula(
         target: &Target,
-        layout: JointLayout,
+        layout: &JointLayout,
         h: usize,
         dh: usize,
     ) -> Result<()> {
@@ -233,7 +238,7 @@ mod tests {
             cos.to_device(&target.device)?,
             sin.to_device(&target.device)?,
         );
-        let joint = joint_qkv(&txt, &img, &layer, (&rope.0, &rope.1), &layout)?;
+        let joint = joint_qkv(&txt, &img, &layer, (&rope.0, &rope.1), layout)?;
         let (txt_out, img_out) = layout.split(&target.host(&joint)?)?;
         let (txt_cos, img_cos) = layout.split(&cos)?;
         let (txt_sin, img_sin) = layout.split(&sin)?;

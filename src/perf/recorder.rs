@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use jiff::Timestamp;
 
 use super::report::{
     FurtherRequest, Load, MemoryCheckpoint, Meta, PerfReport, RequestRecord, StageDuration,
     StepDuration,
 };
+use crate::device;
 use crate::error::Result;
 use crate::pipeline::observer::{Observer, Stage};
 use crate::timing::{Mark, Timer};
@@ -17,12 +18,16 @@ use crate::timing::{Mark, Timer};
 /// Observes a run for its [`PerfReport`].
 #[derive(Debug)]
 pub struct PerfRecorder {
+    device: Device,
     timer: Timer,
     process_start: Instant,
     first_stage: Option<Instant>,
     loads: Spans<(&'static str, u64)>,
     requests: Vec<RequestMarks>,
     checkpoints: Vec<(usize, &'static str, MemoryCheckpoint)>,
+    load_peak: Option<MemoryCheckpoint>,
+    /// Of the present request.
+    stage_peaks: Vec<(Stage, MemoryCheckpoint)>,
     saves: Vec<(usize, Duration)>,
 }
 
@@ -49,14 +54,17 @@ pub struct RequestFacts {
 impl PerfRecorder {
     /// A recorder for a process that started at `process_start`.
     #[must_use]
-    pub fn new(timer: Timer, process_start: Instant) -> Self {
+    pub fn new(device: &Device, process_start: Instant) -> Self {
         Self {
-            timer,
+            device: device.clone(),
+            timer: Timer::new(device),
             process_start,
             first_stage: None,
             loads: Spans::default(),
             requests: Vec::new(),
             checkpoints: Vec::new(),
+            load_peak: None,
+            stage_peaks: Vec::new(),
             saves: Vec::new(),
         }
     }
@@ -176,6 +184,33 @@ impl Observer for PerfRecorder {
             stages: Spans::default(),
             steps: Spans::default(),
         });
+        // Peaks are counted from here.
+        let load_peak = MemoryCheckpoint::now(&self.device);
+        device::reset_peak_memory(&self.device);
+        if let Some(before) = MemoryCheckpoint::now(&self.device) {
+            self.checkpoint(index, "before_forward", before);
+        }
+        self.load_peak = self.load_peak.or(load_peak);
+        self.stage_peaks.clear();
+        Ok(())
+    }
+
+    fn request_end(&mut self, index: usize) -> Result<()> {
+        let Some(mut after) = MemoryCheckpoint::now(&self.device) else {
+            return Ok(());
+        };
+        let peaks = self.stage_peaks.clone();
+        for (_, peak) in &peaks {
+            after.raise_peaks(peak);
+        }
+        self.checkpoint(index, "after_forward", after);
+        if let Some(load_peak) = self.load_peak {
+            self.checkpoint(index, "load_peak", load_peak);
+        }
+        self.checkpoint(index, "runtime_peak", after);
+        for (stage, peak) in peaks {
+            self.checkpoint(index, stage.name(), peak);
+        }
         Ok(())
     }
 
@@ -189,6 +224,10 @@ impl Observer for PerfRecorder {
     fn stage_end(&mut self, stage: Stage) -> Result<()> {
         let mark = self.timer.mark()?;
         self.request().stages.end(stage, mark);
+        if let Some(memory) = MemoryCheckpoint::now(&self.device) {
+            self.stage_peaks.push((stage, memory));
+            device::reset_peak_memory(&self.device);
+        }
         Ok(())
     }
 
@@ -253,14 +292,14 @@ impl<K> Default for Spans<K> {
 mod tests {
     use std::thread::sleep;
 
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     use super::*;
 
     /// Two requests of two steps each, as the pipeline would tell them.
     fn observed() -> PerfRecorder {
         let latents = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
-        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu), Instant::now());
+        let mut recorder = PerfRecorder::new(&Device::Cpu, Instant::now());
         recorder.load_begin("vae").unwrap();
         sleep(Duration::from_millis(2));
         recorder.load_end("vae", 1234).unwrap();
@@ -344,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_warm_up_ends_the_cold_start() {
-        let mut recorder = PerfRecorder::new(Timer::new(&Device::Cpu), Instant::now());
+        let mut recorder = PerfRecorder::new(&Device::Cpu, Instant::now());
         recorder.end_cold_start();
         sleep(Duration::from_millis(20));
         recorder.request_begin(0).unwrap();

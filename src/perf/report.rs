@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use candle_core::Device;
 use serde::{Serialize, Serializer};
 
+use super::process::peak_host_anon_mb;
+use crate::device;
 use crate::error::Result;
 use crate::files::write_atomic;
 
@@ -133,6 +136,27 @@ pub fn commit_hash() -> String {
         .filter(|hash| !hash.is_empty())
         .or_else(|| option_env!("QWEN_GEN_COMMIT").map(Into::into))
         .unwrap_or_else(|| "N/A".into())
+}
+
+impl MemoryCheckpoint {
+    /// The GPU's memory now, with the peaks since they were last reset; none on the CPU.
+    #[must_use]
+    pub fn now(device: &Device) -> Option<Self> {
+        let memory = device::memory_use(device)?;
+        Some(Self {
+            allocated_mb: mib(memory.allocated),
+            reserved_mb: mib(memory.reserved),
+            peak_allocated_mb: mib(memory.peak_allocated),
+            peak_reserved_mb: mib(memory.peak_reserved),
+            peak_host_anon_mb: peak_host_anon_mb().unwrap_or(0.0),
+        })
+    }
+
+    /// Takes the other's peaks where they are higher.
+    pub fn raise_peaks(&mut self, other: &Self) {
+        self.peak_allocated_mb = self.peak_allocated_mb.max(other.peak_allocated_mb);
+        self.peak_reserved_mb = self.peak_reserved_mb.max(other.peak_reserved_mb);
+    }
 }
 
 /// Bytes as MiB with two decimals, as in [`MemoryCheckpoint`].

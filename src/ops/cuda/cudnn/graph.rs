@@ -388,7 +388,12 @@ impl Descriptor {
                 kind as i32,
                 count,
                 &raw mut found,
-                values.as_mut_ptr().cast(),
+                // Only a null pointer asks for the number of values.
+                if values.is_empty() {
+                    ptr::null_mut()
+                } else {
+                    values.as_mut_ptr().cast()
+                },
             )
         };
         self.functions.check(status, "get an attribute")?;
