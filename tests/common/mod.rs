@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::noise::GeneratorDevice;
-use qwen_gen::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Sampling};
+use qwen_gen::pipeline::{
+    Checkpoint, ImageRequest, Observer, Picture, Pipeline, Precisions, Sampling, TextEncodings,
+};
 use qwen_gen::scheduler::FlowMatchSchedule;
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 use serde::Deserialize;
@@ -127,11 +129,15 @@ impl Case {
         .expect("schedule")
     }
 
-    pub fn pipeline(&self, index: usize) -> Pipeline {
+    pub fn pipeline(&self, request: &ImageRequest, index: usize) -> (Pipeline, TextEncodings) {
         let checkpoint = Checkpoint::open(&self.source(), LoadFormat::Auto).expect("checkpoint");
-        Pipeline::load(
+        let sampling = self.sampling(index);
+        let texts = checkpoint
+            .tokenise(std::slice::from_ref(request), &sampling)
+            .expect("texts");
+        let pipeline = Pipeline::load(
             checkpoint,
-            self.sampling(index),
+            sampling,
             &Device::Cpu,
             Precisions {
                 text_encoder: DType::F32,
@@ -140,7 +146,8 @@ impl Case {
             },
             &mut (),
         )
-        .expect("pipeline")
+        .expect("pipeline");
+        (pipeline, texts)
     }
 }
 
