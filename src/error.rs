@@ -59,9 +59,9 @@ pub enum Error {
     },
 
     /// A result holds NaN or infinity.
-    #[error("{what} holds a value that is not finite")]
+    #[error("NaN or infinity in {what}")]
     NonFinite {
-        /// The result (`latents after step 3`).
+        /// The result (`the denoised latents`).
         what: String,
     },
 
@@ -75,7 +75,7 @@ pub enum Error {
     },
 
     /// SIGINT or SIGTERM arrived.
-    #[error("interrupted by signal {signal}")]
+    #[error("{}", if *signal == libc::SIGTERM { "terminated" } else { "interrupted" })]
     Interrupted {
         /// Signal number: 2 or 15.
         signal: i32,

@@ -71,6 +71,16 @@ pub fn check_writable(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a write to either path replaces the other's file. Their folders must exist.
+#[must_use]
+pub fn is_same_place(a: &Path, b: &Path) -> bool {
+    let place = |path: &Path| {
+        let folder = folder_of(path).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    place(a).is_some_and(|a| Some(a) == place(b))
+}
+
 /// Reads a regular file of at most `max_bytes`.
 ///
 /// # Errors
@@ -206,6 +216,16 @@ mod tests {
             assert!(error.to_string().contains(why), "{name}: {error}");
         }
         assert!(check_writable(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn one_place_has_many_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("a")).unwrap();
+        symlink("a", folder.path().join("b")).unwrap();
+        let same = |a: &str, b: &str| is_same_place(&folder.path().join(a), &folder.path().join(b));
+        assert!(same("a/x", "a/x") && same("a/x", "b/x") && same("a/x", "a/../a/./x"));
+        assert!(!same("a/x", "a/y") && !same("a/x", "x") && !same("c/x", "c/x"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! SIGINT and SIGTERM: the first asks the run to stop, the second ends the process.
+//! Signals: the first SIGINT or SIGTERM asks the run to stop, the second ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use candle_core::Tensor;
+use libc::SIGXFSZ;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -34,6 +35,8 @@ impl Interrupt {
                 signal.unsigned_abs() as usize,
             )?;
         }
+        // A file that outgrows its limit is then a failed write and not a dead process.
+        flag::register(SIGXFSZ, Arc::default())?;
         Ok(interrupt)
     }
 

@@ -1,13 +1,16 @@
 //! The `qwen-gen` binary: parse, call the library, turn the result into an exit code.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::ffi::OsString;
+use std::io::Write;
+use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use qwen_gen::Error;
 use qwen_gen::cli::console::Console;
-use qwen_gen::cli::{Cli, Command, refusal_of_upstream_flag};
+use qwen_gen::cli::{Cli, Command, upstream_flag};
 use qwen_gen::commands::{compare_perf, completions, generate};
 
 /// The program's exit codes; after a signal it is 128 + the signal's number.
@@ -17,10 +20,27 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    panic::set_hook(Box::new(report_bug));
+    panic::catch_unwind(|| run(started)).unwrap_or(ExitCode::from(FAILED))
+}
+
+fn run(started: Instant) -> ExitCode {
     qwen_gen::allocator::keep_freed_memory();
-    let cli = match Cli::try_parse() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|verb| verb == "generate")
+        && let Some(flag) = upstream_flag(&args)
+    {
+        let message = format!("{flag} is a flag of `sglang generate` that qwen-gen does not have");
+        Console::error(&Error::usage(message).into());
+        return ExitCode::from(USAGE);
+    }
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => {
+            // A closed pipe is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+        }
     };
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args, started).map(|()| DONE),
@@ -34,10 +54,9 @@ fn main() -> ExitCode {
                 Console::error(&error);
                 Ok(USAGE)
             }),
-        Command::Completions { shell } => {
-            completions::run(shell);
-            Ok(DONE)
-        }
+        Command::Completions { shell } => completions::run(shell, &mut std::io::stdout())
+            .map(|()| DONE)
+            .map_err(anyhow::Error::from),
     };
     match result {
         Ok(code) => ExitCode::from(code),
@@ -56,18 +75,18 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// Prints clap's own message, or that the flag is one of upstream's.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let flag = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => {
-            refusal_of_upstream_flag(flag)
-        }
-        _ => None,
-    };
-    match flag {
-        Some(message) => Console::error(&Error::usage(message).into()),
-        // A closed pipe is no reason to fail.
-        None => drop(error.print()),
+/// A panic is a fault of the program: it says so in the form of any other error.
+fn report_bug(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("panic");
+    let place = panic
+        .location()
+        .map_or(String::new(), |l| format!(" ({l})"));
+    let mut report = format!(
+        "error: internal error: {what}{place}\nhint: this is a bug in qwen-gen; please report it\n"
+    );
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        report += &backtrace.to_string();
     }
-    ExitCode::from(if error.use_stderr() { USAGE } else { DONE })
+    let _ = std::io::stderr().write_all(report.as_bytes());
 }

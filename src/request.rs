@@ -1,12 +1,12 @@
 //! A request with every default resolved and every value checked that needs no model.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::weights::{LoadFormat, ModelSource};
@@ -15,8 +15,8 @@ use crate::weights::{LoadFormat, ModelSource};
 const SIDE: std::ops::RangeInclusive<usize> = 16..=4096;
 /// Most denoising steps: one for each of the training timesteps.
 const MAX_STEPS: usize = 1000;
-/// Most pictures of one prompt.
-const MAX_OUTPUTS: usize = 10_000;
+/// Most pictures of one run.
+const MAX_PICTURES: usize = 10_000;
 /// Tokens the text encoder is given after the template's prefix.
 const MAX_SEQUENCE_LENGTH: usize = 1024;
 /// Largest prompt file.
@@ -34,7 +34,8 @@ pub struct Choices {
     pub max_sequence_length: usize,
     pub size: SizeArgs,
     pub num_inference_steps: usize,
-    pub true_cfg_scale: f32,
+    pub guidance_scale: f32,
+    pub true_cfg_scale: Option<f32>,
     pub seeds: Vec<u64>,
     pub generator_device: GeneratorDevice,
     pub num_outputs_per_prompt: Option<usize>,
@@ -145,11 +146,12 @@ impl GenerateRequest {
         if let Some(steps) = choices.warmup_steps {
             in_range("--warmup-steps", steps, 1..=MAX_STEPS)?;
         }
-        let scale = choices.true_cfg_scale;
-        if !(0.0..=1000.0).contains(&scale) {
-            return Err(Error::usage(format!(
-                "--guidance-scale {scale}: expected a number from 0 to 1000"
-            )));
+        let true_cfg_scale = resolve_scale(choices.guidance_scale, choices.true_cfg_scale)?;
+        check_paths(&choices.output, choices.perf_dump_path.as_deref())?;
+        if choices.load_format == LoadFormat::Dummy {
+            warnings.push(
+                "--load-format dummy: the weights are random, so the picture is noise".to_owned(),
+            );
         }
         if choices.prompts.is_empty() {
             return Err(Error::Usage {
@@ -184,7 +186,7 @@ impl GenerateRequest {
                 width,
                 height,
                 num_inference_steps: steps,
-                true_cfg_scale: scale,
+                true_cfg_scale,
                 negative_prompt: resolve_negative_prompt(choices.negative_prompt),
                 generator_device: choices.generator_device,
                 max_sequence_length: choices.max_sequence_length,
@@ -208,7 +210,8 @@ impl GenerateRequest {
 /// One prompt for each line that is not blank.
 ///
 /// # Errors
-/// When the file's name does not end in `.txt`, it cannot be read or holds no prompt.
+/// A usage error when the file's name does not end in `.txt`, it cannot be read, is not UTF-8 or
+/// holds no prompt.
 pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
     if path.extension().is_none_or(|extension| extension != "txt") {
         return Err(Error::usage(format!(
@@ -216,21 +219,15 @@ pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
             path.display()
         )));
     }
-    let input = |message: String| Error::Input {
-        path: path.to_owned(),
-        message,
-    };
-    let file = std::fs::File::open(path).map_err(|e| input(e.to_string()))?;
-    if !file.metadata().is_ok_and(|m| m.is_file()) {
-        return Err(input("not a regular file".to_owned()));
-    }
-    let mut text = String::new();
-    file.take(MAX_PROMPT_FILE_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(|e| input(e.to_string()))?;
-    if text.len() as u64 > MAX_PROMPT_FILE_BYTES {
-        return Err(input(format!("larger than {MAX_PROMPT_FILE_BYTES} bytes")));
-    }
+    let bytes = files::read_bounded(path, MAX_PROMPT_FILE_BYTES)
+        .map_err(|error| Error::usage(format!("--prompt-path {error}")))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        Error::usage(format!(
+            "--prompt-path {}: {}",
+            path.display(),
+            error.utf8_error()
+        ))
+    })?;
     let prompts: Vec<String> = text
         .trim_start_matches('\u{feff}')
         .lines()
@@ -239,7 +236,10 @@ pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
         .map(str::to_owned)
         .collect();
     if prompts.is_empty() {
-        return Err(input("holds no prompt".to_owned()));
+        return Err(Error::usage(format!(
+            "--prompt-path {}: holds no prompt",
+            path.display()
+        )));
     }
     Ok(prompts)
 }
@@ -251,6 +251,36 @@ fn resolve_negative_prompt(given: Option<String>) -> String {
         Some(text) if text.trim().is_empty() => text,
         Some(text) => text.trim().to_owned(),
     }
+}
+
+/// The scale of guidance: `--true-cfg-scale` where it is given.
+fn resolve_scale(guidance_scale: f32, true_cfg_scale: Option<f32>) -> Result<f32> {
+    let (flag, scale) = match true_cfg_scale {
+        Some(scale) => ("--true-cfg-scale", scale),
+        None => ("--guidance-scale", guidance_scale),
+    };
+    if (0.0..=1000.0).contains(&scale) {
+        return Ok(scale);
+    }
+    Err(Error::usage(format!(
+        "{flag} {scale}: expected a number from 0 to 1000"
+    )))
+}
+
+/// Paths of outputs are printed and written to JSON.
+fn check_paths(output: &OutputOptions, perf_dump_path: Option<&Path>) -> Result<()> {
+    let paths = [
+        ("--output-path", Some(output.folder.as_path())),
+        ("--output-file-path", output.file_path.as_deref()),
+        ("--perf-dump-path", perf_dump_path),
+    ];
+    for (flag, path) in paths {
+        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
+            let message = format!("{flag} {}: not UTF-8", path.display());
+            return Err(Error::usage(message));
+        }
+    }
+    Ok(())
 }
 
 /// Width and height: a preset, what was given, the missing side in the default's proportion.
@@ -292,7 +322,7 @@ fn resolve_size(
 /// The seed of every picture, prompt by prompt.
 fn resolve_seeds(given: &[u64], outputs: Option<usize>, prompts: usize) -> Result<Vec<u64>> {
     if let Some(outputs) = outputs {
-        in_range("--num-outputs-per-prompt", outputs, 1..=MAX_OUTPUTS)?;
+        in_range("--num-outputs-per-prompt", outputs, 1..=MAX_PICTURES)?;
     }
     let per_prompt = match (given, outputs) {
         ([seed], outputs) => (0..outputs.unwrap_or(1) as u64)
@@ -315,6 +345,13 @@ fn resolve_seeds(given: &[u64], outputs: Option<usize>, prompts: usize) -> Resul
             )));
         }
     };
+    let pictures = per_prompt.len() * prompts;
+    if pictures > MAX_PICTURES {
+        return Err(Error::usage(format!(
+            "{prompts} prompts with {} pictures each are {pictures} pictures, at most {MAX_PICTURES} in one run",
+            per_prompt.len()
+        )));
+    }
     Ok(per_prompt.repeat(prompts))
 }
 
@@ -375,7 +412,24 @@ mod tests {
         assert_eq!(resolve_seeds(&[1, 2, 3, 4], Some(2), 2)?, [1, 2, 3, 4]);
         assert!(resolve_seeds(&[1, 2, 3], Some(2), 1).is_err());
         assert!(resolve_seeds(&[u64::MAX], Some(2), 1).is_err());
+        assert!(resolve_seeds(&[0], Some(100), 100).is_ok());
+        assert!(resolve_seeds(&[0], Some(100), 101).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn a_scale_is_a_number_and_its_error_names_the_flag() {
+        assert_eq!(resolve_scale(4.0, Some(1.5)).ok(), Some(1.5));
+        assert_eq!(resolve_scale(0.0, None).ok(), Some(0.0));
+        for scale in [f32::NAN, f32::INFINITY, -1.0, 1001.0] {
+            for (given, flag) in [
+                (None, "--guidance-scale"),
+                (Some(scale), "--true-cfg-scale"),
+            ] {
+                let error = resolve_scale(scale, given).expect_err("no scale");
+                assert!(error.to_string().starts_with(flag), "{error}");
+            }
+        }
     }
 
     #[test]

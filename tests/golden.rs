@@ -10,7 +10,7 @@ use qwen_gen::model::transformer::Transformer;
 use qwen_gen::model::vae::VaeDecoder;
 use qwen_gen::noise::{GeneratorDevice, randn};
 use qwen_gen::ops::guided_euler_step;
-use qwen_gen::pipeline::{ImageRequest, TextEncodings};
+use qwen_gen::pipeline::ImageRequest;
 
 const RANDOM: [&str; 5] = [
     "cases/a_ascii_seed0",
@@ -202,12 +202,11 @@ fn decoded_pixels() -> Result<()> {
 fn whole_run(name: &str) -> Result<()> {
     let case = Case::read(name);
     for index in 0..batch(&case)? {
-        let pipeline = case.pipeline(index);
         let request = ImageRequest {
             prompt: case.args.prompt.get(index),
             seed: case.args.seed.get(index),
         };
-        let mut texts = TextEncodings::new(std::slice::from_ref(&request), &case.sampling(index));
+        let (pipeline, mut texts) = case.pipeline(&request, index);
         let mut steps = LatentsOfSteps::default();
         let picture = pipeline
             .generate(&request, &mut texts, &mut steps)

@@ -10,7 +10,7 @@ mod common;
 use candle_core::{DType, Device, Result, Tensor};
 use common::{Case, LatentsOfSteps, assert_close, assert_same_picture, read_png};
 use qwen_gen::device::DeviceChoice;
-use qwen_gen::pipeline::{ImageRequest, Picture, TextEncodings};
+use qwen_gen::pipeline::{ImageRequest, Picture};
 
 /// Products and sums have another order than the reference's on the CPU.
 const LATENTS: f32 = 2e-5;
@@ -44,12 +44,11 @@ fn gpu() -> Option<Device> {
 
 /// Runs the case's entry `index`; its picture and the latents after the last step.
 fn run(case: &Case, index: usize, device: &Device, dtype: DType) -> Result<(Picture, Tensor)> {
-    let pipeline = case.pipeline_on(index, device, dtype);
     let request = ImageRequest {
         prompt: case.args.prompt.get(index),
         seed: case.args.seed.get(index),
     };
-    let mut texts = TextEncodings::new(std::slice::from_ref(&request), &case.sampling(index));
+    let (pipeline, mut texts) = case.pipeline_on(&request, index, device, dtype);
     let mut steps = LatentsOfSteps::default();
     let picture = pipeline
         .generate(&request, &mut texts, &mut steps)

@@ -2,11 +2,12 @@
 //!
 //! A closed pipe on either stream does not stop a run.
 
-use std::io::{IsTerminal, Write, stderr, stdout};
+use std::fmt;
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::generate::LogLevel;
 use crate::error::{Error, Result};
@@ -14,6 +15,29 @@ use crate::pipeline::{Observer, Stage};
 
 /// How often progress is told where there is no bar.
 const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// Writes what a command was run for, not what it says on the way.
+///
+/// # Errors
+/// [`Error::Output`] when it cannot be written; a reader that has seen enough is no error.
+pub fn write_result(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output {
+            path: "standard output".into(),
+            message: error.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What the bar shows of time, once a step is done.
+fn write_pace(state: &ProgressState, out: &mut dyn fmt::Write) {
+    if state.pos() > 0 {
+        let step = 1.0 / state.per_sec();
+        let rest = HumanDuration(state.eta());
+        let _ = write!(out, ", {step:.3} s/step, {rest:#} remaining");
+    }
+}
 
 /// Prints the lines of one run.
 #[derive(Debug)]
@@ -80,8 +104,11 @@ impl Console {
     }
 
     /// The object of `--json`.
-    pub fn json_object(&self, object: &serde_json::Value) {
-        let _ = writeln!(stdout(), "{object:#}");
+    ///
+    /// # Errors
+    /// [`Error::Output`] when it cannot be written.
+    pub fn json_object(&self, object: &serde_json::Value) -> Result<()> {
+        write_result(&mut stdout(), format!("{object:#}\n").as_bytes())
     }
 
     /// `error:` with the chain of causes, and `hint:` where there is a way out.
@@ -109,10 +136,9 @@ impl Console {
         } else {
             ProgressDrawTarget::stderr()
         };
-        let style = ProgressStyle::with_template(
-            "{msg} {wide_bar} {pos}/{len} steps, {per_sec}, {eta} remaining",
-        )
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template("{msg} {wide_bar} step {pos}/{len}{pace}")
+            .expect("the template is well-formed")
+            .with_key("pace", write_pace);
         let bar = ProgressBar::with_draw_target(Some(steps as u64), target).with_style(style);
         self.progress = Some(Progress {
             bar,

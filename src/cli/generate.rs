@@ -98,15 +98,20 @@ struct SamplingArgs {
     num_inference_steps: usize,
 
     /// True CFG scale; at 1 and below guidance is off
-    #[arg(long, value_name = "SCALE", default_value_t = 4.0)]
+    #[arg(
+        long,
+        value_name = "SCALE",
+        default_value_t = 4.0,
+        allow_negative_numbers = true
+    )]
     guidance_scale: f32,
 
     /// Overrides --guidance-scale
-    #[arg(long, value_name = "SCALE")]
+    #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     true_cfg_scale: Option<f32>,
 
     /// Seed; output k uses SEED + k, several seeds make one output each
-    #[arg(long, value_name = "SEED", num_args = 1.., default_value = "42")]
+    #[arg(long, value_name = "SEED", num_args = 1.., default_value = "42", allow_negative_numbers = true)]
     seed: Vec<u64>,
 
     /// Whose noise a seed stands for: PyTorch's CUDA or CPU generator (both run anywhere)
@@ -131,7 +136,7 @@ struct OutputArgs {
     output_file_name: Option<String>,
 
     /// Folder and name in one
-    #[arg(long, value_name = "FILE", conflicts_with = "output_file_name")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output_path", "output_file_name"])]
     output_file_path: Option<PathBuf>,
 
     /// Save the pictures (the default)
@@ -170,11 +175,11 @@ struct RuntimeArgs {
     #[arg(long, value_name = "PRECISION")]
     dit_precision: Option<PrecisionArg>,
 
-    /// Precision of the VAE [default: as --dit-precision's]
+    /// Precision of the VAE [default: bf16 on a GPU, fp32 on the CPU]
     #[arg(long, value_name = "PRECISION")]
     vae_precision: Option<PrecisionArg>,
 
-    /// Precision of the text encoder [default: as --dit-precision's]
+    /// Precision of the text encoder [default: bf16 on a GPU, fp32 on the CPU]
     #[arg(long, value_name = "PRECISION")]
     text_encoder_precisions: Option<PrecisionArg>,
 
@@ -312,7 +317,8 @@ impl GenerateArgs {
             max_sequence_length: prompt.max_sequence_length,
             size,
             num_inference_steps: sampling.num_inference_steps,
-            true_cfg_scale: sampling.true_cfg_scale.unwrap_or(sampling.guidance_scale),
+            guidance_scale: sampling.guidance_scale,
+            true_cfg_scale: sampling.true_cfg_scale,
             seeds: sampling.seed,
             generator_device: match sampling.generator_device {
                 GeneratorDeviceArg::Cuda => GeneratorDevice::Cuda,

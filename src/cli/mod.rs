@@ -7,7 +7,7 @@ mod upstream;
 
 use clap::{Parser, Subcommand};
 
-pub use self::upstream::refusal_of_upstream_flag;
+pub use self::upstream::upstream_flag;
 
 /// The program's arguments.
 #[derive(Debug, Parser)]

@@ -1,5 +1,7 @@
 //! Flags of `sglang generate` that this program does not have: refused by name, never ignored.
 
+use std::ffi::OsString;
+
 /// Upstream's flags without a counterpart here.
 const FLAGS: &[&str] = &[
     "adjust-frames",
@@ -17,7 +19,9 @@ const FLAGS: &[&str] = &[
     "cfg-parallel-size",
     "component-attention-backends",
     "component-paths",
+    "component-quantizations",
     "component-residency",
+    "component-weights-paths",
     "config",
     "cpu-offload-components",
     "debug",
@@ -76,9 +80,13 @@ const FLAGS: &[&str] = &[
     "return-frames",
     "revision",
     "ring-degree",
+    "scheduler-path",
     "scheduler-port",
     "sp-degree",
     "text-encoder-cpu-offload",
+    "text-encoder-path",
+    "text-encoder-weights-path",
+    "tokenizer-path",
     "tp-size",
     "transformer-path",
     "transformer-weights-path",
@@ -89,29 +97,63 @@ const FLAGS: &[&str] = &[
     "vae-path",
     "vae-sp",
     "vae-tiling",
+    "vae-weights-path",
     "warmup",
     "warmup-resolutions",
     "warmup-sampling-params",
 ];
 
-/// Says that `argument` is upstream's, if it is.
+/// The first of `args` that is such a flag, as it is typed without its value.
+///
+/// To be asked before parsing: a parser that takes prefixes reads upstream's `--mode` as `--model`.
 #[must_use]
-pub fn refusal_of_upstream_flag(argument: &str) -> Option<String> {
-    let name = argument.strip_prefix("--")?;
-    let name = name.split(['=', '.']).next().unwrap_or(name);
-    FLAGS
-        .contains(&name)
-        .then(|| format!("--{name} is a flag of `sglang generate` that qwen-gen does not have"))
+pub fn upstream_flag(args: &[OsString]) -> Option<&str> {
+    args.iter().find_map(|arg| {
+        let flag = arg.to_str()?.split(['=', '.']).next()?;
+        FLAGS.contains(&flag.strip_prefix("--")?).then_some(flag)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
+
+    fn found(args: &[&str]) -> Option<String> {
+        let args: Vec<OsString> = args.iter().map(Into::into).collect();
+        upstream_flag(&args).map(str::to_owned)
+    }
 
     #[test]
-    fn knows_upstreams_flags_in_both_spellings() {
-        assert!(refusal_of_upstream_flag("--tp-size").is_some());
-        assert!(refusal_of_upstream_flag("--tp-size=2").is_some());
-        assert!(refusal_of_upstream_flag("--no-such-flag").is_none());
+    fn finds_upstreams_flags_in_every_spelling() {
+        assert_eq!(
+            found(&["--seed", "1", "--tp-size", "2"]).as_deref(),
+            Some("--tp-size")
+        );
+        assert_eq!(found(&["--tp-size=2"]).as_deref(), Some("--tp-size"));
+        assert_eq!(
+            found(&["--component-paths.vae", "x"]).as_deref(),
+            Some("--component-paths")
+        );
+        assert_eq!(
+            found(&["--no-such-flag", "--prompt=--tp-size", "tp-size", "--"]),
+            None
+        );
+    }
+
+    /// A flag that this program has must not be refused.
+    #[test]
+    fn none_is_a_flag_of_generate() {
+        let mut cli = Cli::command();
+        let generate = cli.find_subcommand_mut("generate").expect("a verb");
+        for flag in generate
+            .get_arguments()
+            .filter_map(|arg| arg.get_long_and_visible_aliases())
+            .flatten()
+        {
+            assert!(!FLAGS.contains(&flag), "{flag}");
+        }
     }
 }

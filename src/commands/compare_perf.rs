@@ -1,12 +1,13 @@
 //! `compare-perf`: perf dumps side by side, as a check where a limit is given.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::Write;
 
 use jiff::ZonedDateTime;
 
 use crate::cli::compare_perf::ComparePerfArgs;
-use crate::error::{Error, Result};
+use crate::cli::console::write_result;
+use crate::error::Result;
 use crate::perf::{Comparison, Dump};
 
 /// How a comparison ended.
@@ -21,7 +22,7 @@ pub enum Verdict {
 /// Writes the report to `out` and checks the limit.
 ///
 /// # Errors
-/// [`Error::Input`] when a dump cannot be used, before anything is written.
+/// [`Error::Input`](crate::Error::Input) when a dump cannot be used, before anything is written.
 pub fn run(args: &ComparePerfArgs, out: &mut dyn Write) -> Result<Verdict> {
     let new = args.new.iter().map(|path| Dump::read(path));
     let comparison = Comparison {
@@ -46,15 +47,8 @@ pub fn run(args: &ComparePerfArgs, out: &mut dyn Write) -> Result<Verdict> {
             }
         }
     }
-    match out.write_all(report.as_bytes()).and_then(|()| out.flush()) {
-        // The reader has seen enough; the verdict stands.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(verdict),
-        Err(error) => Err(Error::Output {
-            path: "standard output".into(),
-            message: error.to_string(),
-        }),
-        Ok(()) => Ok(verdict),
-    }
+    write_result(out, report.as_bytes())?;
+    Ok(verdict)
 }
 
 #[cfg(test)]

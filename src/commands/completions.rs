@@ -6,10 +6,15 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
+use crate::cli::console::write_result;
+use crate::error::Result;
 
-/// Prints the script; a closed pipe is no reason to fail.
-pub fn run(shell: Shell) {
+/// Writes the script to `out`.
+///
+/// # Errors
+/// [`Error::Output`](crate::Error::Output) when it cannot be written.
+pub fn run(shell: Shell, out: &mut dyn Write) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "qwen-gen", &mut script);
-    let _ = std::io::stdout().write_all(&script);
+    write_result(out, &script)
 }

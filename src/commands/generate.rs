@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::console::Console;
 use crate::cli::generate::GenerateArgs;
 use crate::device::{self, Chosen};
+use crate::error::Error;
 use crate::files;
 use crate::interrupt::Interrupt;
 use crate::output::{self, Naming, Recipe};
@@ -31,6 +32,9 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     request.warnings.iter().for_each(|w| console.warning(w));
     let run = Run::plan(request)?;
     let checkpoint = Checkpoint::open(&run.request.source, run.request.load_format)?;
+    let mut texts = checkpoint.tokenise(&run.request.images, &run.request.sampling)?;
+    warn_of_truncation(&texts, &console);
+    start_threads()?;
     let chosen = run.request.device.open()?;
     let settings = Settings::new(&run.request, &chosen);
     console.info(&format!("Using {}", chosen.reason));
@@ -46,7 +50,6 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     )
     .with_context(|| format!("cannot load {}", run.request.model_path))?;
 
-    let mut texts = TextEncodings::new(&run.request.images, &run.request.sampling);
     perf.end_cold_start();
     if let Some(steps) = run.request.warmup_steps {
         console.set_warming_up(true);
@@ -65,14 +68,6 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
         let picture = pipeline.generate(image, &mut texts, &mut observers);
         let picture = picture.with_context(|| run.progress(index))?;
         observers.request_end(index)?;
-        if index == 0 {
-            for (text, lost) in texts.truncated() {
-                console.warning(&format!(
-                    "{lost} tokens of the prompt that begins with {:?} were cut off",
-                    text.chars().take(40).collect::<String>()
-                ));
-            }
-        }
         let saving = Instant::now();
         run.save(index, &picture, &settings, &console)
             .with_context(|| run.progress(index))?;
@@ -91,15 +86,32 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
         |index| run.request_facts(index),
     )?;
     if let Some(path) = &run.request.perf_dump_path {
-        report.write(path)?;
+        report
+            .write(path)
+            .context("the pictures are complete, the perf dump is not")?;
         let path = std::path::absolute(path)?;
         console.path(&format!("Metrics dumped to: {}", path.display()));
     }
     summarise(&report, &console);
     if json {
-        console.json_object(&run.json(&report)?);
+        console.json_object(&run.json(&report)?)?;
     }
     Ok(())
+}
+
+fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
+    for (text, lost) in texts.truncated() {
+        let beginning: String = text.chars().take(40).collect();
+        console.warning(&format!(
+            "{lost} tokens of the prompt that begins with {beginning:?} are cut off"
+        ));
+    }
+}
+
+/// Starts the worker threads now: later, a system that refuses them makes rayon panic.
+fn start_threads() -> Result<()> {
+    let threads = rayon::ThreadPoolBuilder::new();
+    threads.build_global().context("cannot start threads")
 }
 
 fn observers<'a>(
@@ -111,22 +123,28 @@ fn observers<'a>(
     vec![interrupt, console, perf]
 }
 
-/// A request with its id and the paths of its outputs, all found writable.
+/// A request with its id and the paths of its pictures, all found writable.
 struct Run {
     request: GenerateRequest,
     id: String,
+    /// One for each picture; none when they are not saved.
     paths: Vec<PathBuf>,
 }
 
 impl Run {
     fn plan(request: GenerateRequest) -> Result<Self> {
         let id = uuid::Uuid::new_v4().to_string();
-        let paths = output_paths(&request, &id)?;
-        if request.output.save {
-            paths.iter().try_for_each(|p| files::check_writable(p))?;
+        let mut paths = output_paths(&request, &id)?;
+        if !request.output.save {
+            paths.clear();
         }
-        if let Some(path) = &request.perf_dump_path {
-            files::check_writable(path)?;
+        let mut outputs = paths.iter().chain(&request.perf_dump_path);
+        outputs.try_for_each(|path| files::check_writable(path))?;
+        if let Some(dump) = &request.perf_dump_path
+            && paths.iter().any(|path| files::is_same_place(path, dump))
+        {
+            let message = format!("--perf-dump-path {}: a picture goes there", dump.display());
+            return Err(Error::usage(message).into());
         }
         Ok(Self { request, id, paths })
     }
@@ -154,14 +172,13 @@ impl Run {
 
     /// What was done when request `index` failed.
     fn progress(&self, index: usize) -> String {
-        let (done, all) = (index, self.request.images.len());
-        match (all, self.request.output.save) {
-            (1, _) => "the picture was not made".to_owned(),
-            (_, true) => format!(
-                "picture {} of {all} was not made; {done} are saved",
-                done + 1
-            ),
-            (_, false) => format!("picture {} of {all} was not made", done + 1),
+        let (number, all) = (index + 1, self.request.images.len());
+        match number {
+            _ if all == 1 => "the picture was not made".to_owned(),
+            2.. if self.request.output.save => {
+                format!("picture {number} of {all} was not made, those before it are saved")
+            }
+            _ => format!("picture {number} of {all} was not made"),
         }
     }
 
@@ -172,10 +189,9 @@ impl Run {
         settings: &Settings,
         console: &Console,
     ) -> Result<()> {
-        if !self.request.output.save {
+        let Some(path) = self.paths.get(index) else {
             return Ok(());
-        }
-        let path = &self.paths[index];
+        };
         let recipe = settings.recipe(self, index);
         let recipe = self.request.output.metadata.then_some(&recipe);
         output::write_png(
@@ -199,7 +215,7 @@ impl Run {
             .map(|(index, (record, image))| {
                 json!({
                     "request_id": record["request_id"],
-                    "path": self.request.output.save.then(|| &self.paths[index]),
+                    "path": self.paths.get(index),
                     "prompt": image.prompt,
                     "seed": image.seed,
                     "width": self.request.sampling.width,

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::weights::parse_json;
 
 /// The file these settings come from, for error messages.
 pub(crate) const FILE: &str = "scheduler/scheduler_config.json";
@@ -90,8 +91,7 @@ impl SchedulerConfig {
     /// [`Error::Checkpoint`] when it is not JSON, a field has the wrong type, or
     /// [`validate`](Self::validate) refuses it.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let config: Self =
-            serde_json::from_slice(json).map_err(|e| Error::checkpoint(FILE, e.to_string()))?;
+        let config: Self = parse_json(FILE, json)?;
         config.validate()?;
         Ok(config)
     }

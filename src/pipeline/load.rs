@@ -3,9 +3,9 @@
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
-use super::{Observer, Pipeline, Sampling};
-use crate::config::ModelConfig;
-use crate::error::Result;
+use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
+use crate::config::{ModelConfig, text_encoder};
+use crate::error::{Error, Result};
 use crate::model::text_encoder::TextEncoder;
 use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
@@ -41,13 +41,32 @@ impl Checkpoint {
     /// When a file is missing or not what it must be.
     pub fn open(source: &ModelSource, load_format: LoadFormat) -> Result<Self> {
         let open = |component| ComponentWeights::open(source, component, load_format);
-        Ok(Self {
+        let checkpoint = Self {
             config: ModelConfig::read(source)?,
             tokenizer: Tokenizer::read(source)?,
             text_encoder: open("text_encoder")?,
             transformer: open("transformer")?,
             vae: open("vae")?,
-        })
+        };
+        let rows = checkpoint.config.text_encoder.vocab_size;
+        let max_id = checkpoint.tokenizer.max_id();
+        if max_id as usize >= rows {
+            let message = format!("`vocab_size` is {rows}, but the tokenizer has the id {max_id}");
+            return Err(Error::checkpoint(text_encoder::FILE, message));
+        }
+        Ok(checkpoint)
+    }
+
+    /// Tokenises what `requests` need.
+    ///
+    /// # Errors
+    /// A usage error when a prompt cannot be tokenised.
+    pub fn tokenise(
+        &self,
+        requests: &[ImageRequest],
+        sampling: &Sampling,
+    ) -> Result<TextEncodings> {
+        TextEncodings::new(&self.tokenizer, requests, sampling)
     }
 }
 
@@ -63,9 +82,7 @@ impl Pipeline {
         precisions: Precisions,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let Checkpoint {
-            config, tokenizer, ..
-        } = checkpoint;
+        let Checkpoint { config, .. } = checkpoint;
         let schedule = FlowMatchSchedule::new(
             &config.scheduler,
             sampling.image_seq_len(),
@@ -96,7 +113,6 @@ impl Pipeline {
             sampling,
             config,
             schedule,
-            tokenizer,
             text_encoder,
             transformer,
             vae,

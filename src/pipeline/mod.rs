@@ -27,7 +27,6 @@ use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
 use crate::noise::GeneratorDevice;
 use crate::scheduler::FlowMatchSchedule;
-use crate::text::tokenizer::Tokenizer;
 
 /// What all pictures of a run share.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +83,6 @@ pub struct Pipeline {
     sampling: Sampling,
     config: ModelConfig,
     schedule: FlowMatchSchedule,
-    tokenizer: Tokenizer,
     text_encoder: TextEncoder,
     transformer: Transformer,
     vae: VaeDecoder,
@@ -93,7 +91,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Makes one picture. `texts` keeps the encoded prompts, so that a run encodes them once.
+    /// Makes one picture. `texts` are those of the run, which the first request encodes.
     ///
     /// # Errors
     /// When the request does not fit the model, a result is not finite, the device fails or an
@@ -134,7 +132,7 @@ impl Pipeline {
             input_validation::check(&self.sampling, &self.config)
         })?;
         let prompt_embeds = run_stage(Stage::TextEncoding, observer, |_| {
-            texts.encode(&self.tokenizer, &self.text_encoder, &self.sampling)?;
+            texts.encode(&self.text_encoder)?;
             texts.of_branches(request, &self.sampling)
         })?;
         let noise = run_stage(Stage::LatentPreparation, observer, |_| {

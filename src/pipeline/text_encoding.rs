@@ -1,6 +1,6 @@
-//! Prompts to embeddings, all prompts of a run in one pass.
+//! Prompts to embeddings, all prompts of a run at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use candle_core::Tensor;
 
@@ -9,64 +9,61 @@ use crate::error::Result;
 use crate::model::text_encoder::TextEncoder;
 use crate::text::tokenizer::{PromptIds, Tokenizer};
 
-/// The encoded texts of a run; filled by the first request.
+/// Most tokens in one pass of the encoder: enough to use the device fully, and a bound for its
+/// memory however many prompts a run has.
+const MAX_PASS_TOKENS: usize = 4096;
+
+/// The distinct texts of a run, tokenised; the first request encodes them.
 #[derive(Debug, Clone)]
 pub struct TextEncodings {
-    texts: Vec<String>,
+    texts: Vec<(String, PromptIds)>,
     embeds: HashMap<String, Tensor>,
-    lost_tokens: Vec<(String, usize)>,
 }
 
 impl TextEncodings {
-    /// For all `requests` of a run and its negative prompt.
-    #[must_use]
-    pub fn new(requests: &[ImageRequest], sampling: &Sampling) -> Self {
-        let negative = sampling
-            .uses_guidance()
-            .then_some(&sampling.negative_prompt);
-        let mut texts: Vec<String> = Vec::new();
-        for text in requests.iter().map(|r| &r.prompt).chain(negative) {
-            if !texts.contains(text) {
-                texts.push(text.clone());
-            }
-        }
-        Self {
+    /// Tokenises the prompts of all `requests` and the negative prompt.
+    pub(super) fn new(
+        tokenizer: &Tokenizer,
+        requests: &[ImageRequest],
+        sampling: &Sampling,
+    ) -> Result<Self> {
+        let mut seen = HashSet::new();
+        let texts = (requests.iter().map(|request| request.prompt.as_str()))
+            .chain(
+                sampling
+                    .uses_guidance()
+                    .then_some(&*sampling.negative_prompt),
+            )
+            .filter(|text| seen.insert(*text))
+            .map(|text| {
+                let ids = tokenizer.encode_prompt(text, sampling.max_sequence_length)?;
+                Ok((text.to_owned(), ids))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
             texts,
             embeds: HashMap::new(),
-            lost_tokens: Vec::new(),
-        }
+        })
     }
 
-    /// Texts that were cut, with the number of tokens each lost; known once they are encoded.
+    /// Texts that were cut, with the number of tokens each lost.
     pub fn truncated(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.lost_tokens
-            .iter()
-            .map(|(text, lost)| (text.as_str(), *lost))
+        (self.texts.iter())
+            .map(|(text, ids)| (text.as_str(), ids.lost_tokens))
+            .filter(|(_, lost_tokens)| *lost_tokens > 0)
     }
 
     /// Encodes all texts, the first time.
-    pub(super) fn encode(
-        &mut self,
-        tokenizer: &Tokenizer,
-        encoder: &TextEncoder,
-        sampling: &Sampling,
-    ) -> Result<()> {
+    pub(super) fn encode(&mut self, encoder: &TextEncoder) -> Result<()> {
         if !self.embeds.is_empty() {
             return Ok(());
         }
-        let prompts = self
-            .texts
-            .iter()
-            .map(|text| tokenizer.encode_prompt(text, sampling.max_sequence_length))
-            .collect::<Result<Vec<PromptIds>>>()?;
-        let ids: Vec<&[u32]> = prompts.iter().map(|p| p.input_ids.as_slice()).collect();
-        let hidden_states = encoder.forward(&ids)?;
-        for ((text, prompt), hidden) in self.texts.iter().zip(&prompts).zip(hidden_states) {
-            let kept = hidden.dim(0)? - prompt.drop;
-            let embeds = hidden.narrow(0, prompt.drop, kept)?;
-            self.embeds.insert(text.clone(), embeds);
-            if prompt.lost_tokens > 0 {
-                self.lost_tokens.push((text.clone(), prompt.lost_tokens));
+        for texts in passes(&self.texts, MAX_PASS_TOKENS) {
+            let ids: Vec<&[u32]> = texts.iter().map(|(_, ids)| &*ids.input_ids).collect();
+            for ((text, ids), hidden) in texts.iter().zip(encoder.forward(&ids)?) {
+                let kept = hidden.dim(0)? - ids.drop;
+                let embeds = hidden.narrow(0, ids.drop, kept)?;
+                self.embeds.insert(text.clone(), embeds);
             }
         }
         Ok(())
@@ -89,5 +86,43 @@ impl TextEncodings {
             })
             .collect::<candle_core::Result<_>>()
             .map_err(Into::into)
+    }
+}
+
+/// Consecutive texts that together have at most `max_tokens`; one alone may have more.
+fn passes(
+    mut texts: &[(String, PromptIds)],
+    max_tokens: usize,
+) -> impl Iterator<Item = &[(String, PromptIds)]> {
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fitting = texts.iter().take_while(|(_, ids)| {
+            tokens += ids.input_ids.len();
+            tokens <= max_tokens
+        });
+        let count = fitting.count().max(1);
+        let pass;
+        (pass, texts) = texts.split_at_checked(count)?;
+        Some(pass)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_has_a_bounded_number_of_tokens() {
+        let text = |tokens| {
+            let ids = PromptIds {
+                input_ids: vec![0; tokens],
+                drop: 0,
+                lost_tokens: 0,
+            };
+            (tokens.to_string(), ids)
+        };
+        let texts = [3, 3, 4, 1, 20, 2].map(text);
+        let passes: Vec<usize> = passes(&texts, 10).map(<[_]>::len).collect();
+        assert_eq!(passes, [3, 1, 1, 1]);
     }
 }

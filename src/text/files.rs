@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{Merges, Vocab};
 
 use super::tokenizer::{SPLIT, byte_chars};
 use crate::error::{Error, Result};
+use crate::weights::parse_json;
 
 pub(super) const VOCAB: &str = "tokenizer/vocab.json";
 pub(super) const MERGES: &str = "tokenizer/merges.txt";
@@ -42,17 +42,17 @@ impl Parts {
         added_tokens_json: Option<&[u8]>,
         tokenizer_config_json: Option<&[u8]>,
     ) -> Result<Self> {
-        let vocab = parse(VOCAB, vocab_json)?;
+        let vocab = parse_json(VOCAB, vocab_json)?;
         let merges = parse_merges(merges_txt)?;
 
         let config: TokenizerConfig = match tokenizer_config_json {
-            Some(json) => parse(TOKENIZER_CONFIG, json)?,
+            Some(json) => parse_json(TOKENIZER_CONFIG, json)?,
             None => TokenizerConfig::default(),
         };
         let decoder = config.added_tokens_decoder;
         let added = match added_tokens_json {
             Some(json) if decoder.is_empty() => {
-                let ids: BTreeMap<_, _> = parse(ADDED_TOKENS, json)?;
+                let ids: BTreeMap<_, _> = parse_json(ADDED_TOKENS, json)?;
                 let exact = |(content, id)| (id, Added::exact(content));
                 (ADDED_TOKENS, ids.into_iter().map(exact).collect())
             }
@@ -64,7 +64,7 @@ impl Parts {
     /// See [`Tokenizer::from_tokenizer_json`](super::Tokenizer::from_tokenizer_json).
     pub(super) fn from_tokenizer_json(json: &[u8]) -> Result<Self> {
         let file = TOKENIZER_JSON;
-        let json: TokenizerJson = parse(file, json)?;
+        let json: TokenizerJson = parse_json(file, json)?;
         json.check_rules()?;
         let merges = json
             .model
@@ -295,10 +295,6 @@ impl TokenizerJson {
         }
         Ok(())
     }
-}
-
-fn parse<T: DeserializeOwned>(file: &str, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(|e| Error::checkpoint(file, clip(&e.to_string())))
 }
 
 /// `merges.txt`: a version line, then a pair a line, by rank.

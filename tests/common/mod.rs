@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::noise::GeneratorDevice;
-use qwen_gen::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Sampling};
+use qwen_gen::pipeline::{
+    Checkpoint, ImageRequest, Observer, Picture, Pipeline, Precisions, Sampling, TextEncodings,
+};
 use qwen_gen::scheduler::FlowMatchSchedule;
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 use serde::Deserialize;
@@ -129,15 +131,26 @@ impl Case {
         .expect("schedule")
     }
 
-    pub fn pipeline(&self, index: usize) -> Pipeline {
-        self.pipeline_on(index, &Device::Cpu, DType::F32)
+    /// A pipeline on the CPU in f32, and the texts of `request`.
+    pub fn pipeline(&self, request: &ImageRequest, index: usize) -> (Pipeline, TextEncodings) {
+        self.pipeline_on(request, index, &Device::Cpu, DType::F32)
     }
 
-    pub fn pipeline_on(&self, index: usize, device: &Device, dtype: DType) -> Pipeline {
+    pub fn pipeline_on(
+        &self,
+        request: &ImageRequest,
+        index: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> (Pipeline, TextEncodings) {
         let checkpoint = Checkpoint::open(&self.source(), LoadFormat::Auto).expect("checkpoint");
-        Pipeline::load(
+        let sampling = self.sampling(index);
+        let texts = checkpoint
+            .tokenise(std::slice::from_ref(request), &sampling)
+            .expect("texts");
+        let pipeline = Pipeline::load(
             checkpoint,
-            self.sampling(index),
+            sampling,
             device,
             Precisions {
                 text_encoder: dtype,
@@ -146,7 +159,8 @@ impl Case {
             },
             &mut (),
         )
-        .expect("pipeline")
+        .expect("pipeline");
+        (pipeline, texts)
     }
 }
 
