@@ -16,7 +16,7 @@ static ZERO: LazyLock<(Instant, SystemTime)> =
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Now. The first call sets the zero.
+    /// Now.
     #[must_use]
     pub fn now() -> Self {
         let nanoseconds = ZERO.0.elapsed().as_nanos();
@@ -34,6 +34,11 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
     }
+}
+
+/// Sets the zero, unless it is set.
+pub fn start() {
+    LazyLock::force(&ZERO);
 }
 
 /// The wall clock at the zero, in nanoseconds since 1970.

@@ -67,6 +67,12 @@ impl Window {
             Extent::AllStages => "full_stages".to_owned(),
         }
     }
+
+    /// The name of the trace of a request.
+    #[must_use]
+    pub fn file_name(&self, request_id: &str) -> String {
+        format!("{request_id}-{}-global-rank0.trace.json.gz", self.mode())
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,18 @@
 //! What the profiler's tests share: a trace with one of every kind of event.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock::Timestamp;
 use super::trace::{
     Api, Call, Counter, DeviceAnnotation, DeviceProperties, DeviceTrace, HostKind, HostRange,
     Inputs, Kernel, MemoryEvent, Name, Overhead, Queue, Trace, Versions, Wait, Work, WorkKind,
 };
+
+/// Held by tests that record: `tracing` keeps one cache of who listens for all threads.
+pub(super) fn recording_alone() -> MutexGuard<'static, ()> {
+    static RECORDING: Mutex<()> = Mutex::new(());
+    RECORDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn range(kind: HostKind, name: Name, id: u64, start: u64, end: u64) -> HostRange {
     HostRange {
@@ -81,7 +87,7 @@ pub(super) fn one_of_each() -> Trace {
         host: vec![
             range(
                 HostKind::Annotation,
-                Name::Numbered("ProfilerStep#", 1),
+                Name::Numbered("ProfilerStep", '#', 1),
                 1,
                 2000,
                 4000,
@@ -143,7 +149,7 @@ fn device() -> DeviceTrace {
             work(set, 13, 39_000, 39_000),
         ],
         annotations: vec![DeviceAnnotation {
-            name: Name::Numbered("ProfilerStep#", 1),
+            name: Name::Numbered("ProfilerStep", '#', 1),
             external_id: 1,
             queue: QUEUE,
             start: Timestamp(2999),

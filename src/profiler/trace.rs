@@ -57,8 +57,8 @@ pub struct DeviceTrace {
 pub enum Name {
     /// Known at compile time.
     Static(&'static str),
-    /// A prefix and a number: `block_3`.
-    Numbered(&'static str, u64),
+    /// A word, a separator and a number: `block_3`.
+    Numbered(&'static str, char, u64),
     /// Anything else.
     Text(Arc<str>),
 }
@@ -67,7 +67,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Static(text) => f.write_str(text),
-            Self::Numbered(prefix, number) => write!(f, "{prefix}{number}"),
+            Self::Numbered(word, separator, number) => write!(f, "{word}{separator}{number}"),
             Self::Text(text) => f.write_str(text),
         }
     }

@@ -30,6 +30,31 @@ pub struct Written {
     pub file_bytes: u64,
 }
 
+/// Above this viewers get slow, then fail.
+const SLOW_TO_VIEW_BYTES: u64 = 100_000_000;
+
+impl Written {
+    /// Whether viewers will have a hard time.
+    #[must_use]
+    pub fn is_slow_to_view(&self) -> bool {
+        self.json_bytes > SLOW_TO_VIEW_BYTES
+    }
+}
+
+impl fmt::Display for Written {
+    #[expect(clippy::cast_precision_loss, reason = "shown with two decimals")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        write!(
+            f,
+            "Trace: {} events, {:.2} MB, unzipped {:.2} MB",
+            self.events,
+            mb(self.file_bytes),
+            mb(self.json_bytes)
+        )
+    }
+}
+
 /// Writes `trace` to `path` and reads it back.
 ///
 /// # Errors
