@@ -16,6 +16,7 @@ use crate::perf::{
     PerfRecorder, PerfReport, RequestFacts, RunFacts, commit_hash, peak_host_mb, process_start,
 };
 use crate::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Stage, TextEncodings};
+use crate::profiler::{self, Profiler};
 use crate::request::GenerateRequest;
 use crate::timing::Timer;
 
@@ -37,13 +38,14 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     console.info(&format!("Using {}", chosen.reason));
     describe(&run, &console);
 
+    let mut profiler = run.profiler(&chosen);
     let mut perf = PerfRecorder::new(Timer::new(&chosen.device), process_start(started));
     let pipeline = Pipeline::load(
         checkpoint,
         run.request.sampling.clone(),
         &chosen.device,
         settings.precisions,
-        &mut observers(&mut interrupt, &mut console, &mut perf),
+        &mut observers(&mut interrupt, &mut console, profiler.as_mut(), &mut perf),
     )
     .with_context(|| format!("cannot load {}", run.request.model_path))?;
 
@@ -61,7 +63,15 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     for (index, image) in run.request.images.iter().enumerate() {
         let begin = Instant::now();
         console.start_progress(run.request.sampling.num_inference_steps);
-        let mut observers = observers(&mut interrupt, &mut console, &mut perf);
+        if let Some(window) = &run.request.profile {
+            let what = window.mode().replace('_', " ");
+            console.info(&format!(
+                "Profiling request: {} for {what}...",
+                run.request_id(index)
+            ));
+            console.info("Starting Profiler...");
+        }
+        let mut observers = observers(&mut interrupt, &mut console, profiler.as_mut(), &mut perf);
         observers.request_begin(index)?;
         let picture = pipeline.generate(image, &mut texts, &mut observers);
         let picture = picture.with_context(|| run.progress(index))?;
@@ -81,6 +91,10 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
             perf.saved(index, saving.elapsed());
         }
         report_request(begin.elapsed(), &run, &console);
+        if let Some(profiler) = &mut profiler {
+            run.save_trace(index, profiler, &console)
+                .with_context(|| run.trace_progress(index))?;
+        }
     }
 
     let report = perf.finish(
@@ -106,10 +120,16 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
 fn observers<'a>(
     interrupt: &'a mut Interrupt,
     console: &'a mut Console,
+    profiler: Option<&'a mut Profiler>,
     perf: &'a mut PerfRecorder,
 ) -> Vec<&'a mut dyn Observer> {
-    // The recorder is innermost, so that what the others print is in no stage.
-    vec![interrupt, console, perf]
+    // The recorder is innermost, so that what the others do is in no stage or step.
+    let mut observers: Vec<&mut dyn Observer> = vec![interrupt, console];
+    if let Some(profiler) = profiler {
+        observers.push(profiler);
+    }
+    observers.push(perf);
+    observers
 }
 
 /// A request with its id and the paths of its outputs, all found writable.
@@ -117,11 +137,14 @@ struct Run {
     request: GenerateRequest,
     id: String,
     paths: Vec<PathBuf>,
+    /// Of each request; empty where none is recorded.
+    trace_paths: Vec<PathBuf>,
 }
 
 impl Run {
     fn plan(request: GenerateRequest) -> Result<Self> {
-        let id = uuid::Uuid::new_v4().to_string();
+        let new_id = || uuid::Uuid::new_v4().to_string();
+        let id = request.request_id.clone().unwrap_or_else(new_id);
         let paths = output_paths(&request, &id)?;
         if request.output.save {
             paths.iter().try_for_each(|p| files::check_writable(p))?;
@@ -129,7 +152,27 @@ impl Run {
         if let Some(path) = &request.perf_dump_path {
             files::check_writable(path)?;
         }
-        Ok(Self { request, id, paths })
+        let mut run = Self {
+            request,
+            id,
+            paths,
+            trace_paths: Vec::new(),
+        };
+        if let Some(window) = &run.request.profile {
+            let folder = profiler::trace_folder(|variable| std::env::var_os(variable));
+            run.trace_paths = (0..run.request.images.len())
+                .map(|index| folder.join(window.file_name(&run.request_id(index))))
+                .collect();
+            run.trace_paths
+                .iter()
+                .try_for_each(|path| files::check_writable(path))?;
+        }
+        Ok(run)
+    }
+
+    fn profiler(&self, chosen: &Chosen) -> Option<Profiler> {
+        let window = self.request.profile.clone()?;
+        Some(Profiler::new(window, &chosen.device))
     }
 
     /// The id of one of several requests carries its index.
@@ -190,6 +233,30 @@ impl Run {
         Ok(())
     }
 
+    fn save_trace(&self, index: usize, profiler: &mut Profiler, console: &Console) -> Result<()> {
+        console.info("Stopping Profiler...");
+        let profile = profiler.take()?.context("nothing was recorded")?;
+        profile.warnings.iter().for_each(|w| console.warning(w));
+        let path = std::path::absolute(&self.trace_paths[index])?;
+        let written = profiler::writer::write(&profile.trace, &path)?;
+        console.path(&format!("Saved profiler traces to: {}", path.display()));
+        console.info(&written.to_string());
+        if written.is_slow_to_view() {
+            console.warning("viewers are slow on a trace of this size; record fewer steps");
+        }
+        Ok(())
+    }
+
+    /// What was done when the trace of request `index` failed.
+    fn trace_progress(&self, index: usize) -> String {
+        let made = index + 1;
+        match (self.request.images.len(), self.request.output.save) {
+            (1, true) => "the picture is saved, its trace is not".to_owned(),
+            (1, false) => "the trace is not saved".to_owned(),
+            (all, _) => format!("picture {made} of {all} was made, its trace is not saved"),
+        }
+    }
+
     fn json(&self, report: &PerfReport) -> Result<serde_json::Value> {
         let report = serde_json::to_value(report)?;
         let further = report["requests"].as_array().cloned().unwrap_or_default();
@@ -209,6 +276,7 @@ impl Run {
                     "stages": record["steps"],
                     "denoise_steps_ms": record["denoise_steps_ms"],
                     "save_ms": record["save_ms"],
+                    "trace_path": self.trace_paths.get(index),
                 })
             })
             .collect();
