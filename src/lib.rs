@@ -22,6 +22,7 @@ pub mod ops;
 pub mod output;
 pub mod perf;
 pub mod pipeline;
+pub mod profiler;
 pub mod request;
 pub mod scheduler;
 pub mod text;

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
+use crate::profiler::{Extent, Window};
 use crate::weights::{LoadFormat, ModelSource};
 
 /// Sides of a picture in pixels.
@@ -41,6 +42,8 @@ pub struct Choices {
     pub num_outputs_per_prompt: Option<usize>,
     pub output: OutputOptions,
     pub perf_dump_path: Option<PathBuf>,
+    pub request_id: Option<String>,
+    pub profile: Option<Extent>,
     pub device: DeviceChoice,
     pub precisions: PrecisionChoices,
     pub warmup_steps: Option<usize>,
@@ -113,6 +116,10 @@ pub struct GenerateRequest {
     pub output: OutputOptions,
     /// The perf dump's path.
     pub perf_dump_path: Option<PathBuf>,
+    /// The run's id; a new one where it is not given.
+    pub request_id: Option<String>,
+    /// What the traces record, if there are to be any.
+    pub profile: Option<Window>,
     /// Device asked for.
     pub device: DeviceChoice,
     /// Precisions asked for.
@@ -148,6 +155,10 @@ impl GenerateRequest {
         }
         let true_cfg_scale = resolve_scale(choices.guidance_scale, choices.true_cfg_scale)?;
         check_paths(&choices.output, choices.perf_dump_path.as_deref())?;
+        let profile = choices
+            .profile
+            .map(|extent| resolve_profile(extent, steps, &mut warnings))
+            .transpose()?;
         if choices.load_format == LoadFormat::Dummy {
             warnings.push(
                 "--load-format dummy: the weights are random, so the picture is noise".to_owned(),
@@ -193,6 +204,8 @@ impl GenerateRequest {
             },
             output: choices.output,
             perf_dump_path: choices.perf_dump_path,
+            request_id: choices.request_id,
+            profile,
             device: choices.device,
             precisions: choices.precisions,
             warmup_steps: choices.warmup_steps,
@@ -242,6 +255,23 @@ pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
         )));
     }
     Ok(prompts)
+}
+
+/// The window of a run of `steps` steps.
+fn resolve_profile(extent: Extent, steps: usize, warnings: &mut Vec<String>) -> Result<Window> {
+    let window = Window::new(extent, steps).ok_or_else(|| Error::Usage {
+        message: format!(
+            "--profile with --num-inference-steps {steps}: the first step is the warm-up, none is left to record"
+        ),
+        hint: Some("--profile-all-stages records every step".to_owned()),
+    })?;
+    if let Some(asked) = window.asked_for_more() {
+        warnings.push(format!(
+            "--num-profiled-timesteps {asked}: the trace has {} of the run's {steps} steps, the first is the warm-up",
+            window.steps().len()
+        ));
+    }
+    Ok(window)
 }
 
 /// One space by default, so that guidance has something to stay away from; other text is stripped.

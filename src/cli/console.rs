@@ -130,6 +130,7 @@ impl Console {
     }
 
     /// Shows progress over `steps` denoising steps from now on.
+    #[expect(clippy::missing_panics_doc, reason = "the template is a constant")]
     pub fn start_progress(&mut self, steps: usize) {
         let target = if self.level > LogLevel::Info {
             ProgressDrawTarget::hidden()

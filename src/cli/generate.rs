@@ -8,8 +8,12 @@ use clap::{Args, ValueEnum};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::noise::GeneratorDevice;
+use crate::profiler::Extent;
 use crate::request::{self, GenerateRequest, OutputOptions, PrecisionChoices, SizeArgs};
 use crate::weights::LoadFormat;
+
+/// Longest request id: with an index and an ending it still names a file.
+const MAX_REQUEST_ID: usize = 128;
 
 /// All arguments of `generate`.
 #[derive(Debug, Args)]
@@ -18,6 +22,7 @@ Examples:
   qwen-gen generate --model-path builtin:tiny --prompt \"a red circle on a blue background\"
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" \"A dog\" --seed 1 2 3
   qwen-gen generate --model-path ./Qwen-Image --prompt-path prompts.txt --perf-dump-path perf.json
+  qwen-gen generate --model-path ./Qwen-Image --prompt \"A logo\" --profile
 
 Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated.")]
 pub struct GenerateArgs {
@@ -29,6 +34,8 @@ pub struct GenerateArgs {
     sampling: SamplingArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    profiling: ProfilingArgs,
     #[command(flatten)]
     runtime: RuntimeArgs,
 }
@@ -158,6 +165,34 @@ struct OutputArgs {
     /// Print one JSON object on stdout, everything else on stderr
     #[arg(long)]
     json: bool,
+
+    /// Name of the run in reports, traces and pictures [default: a new UUID]
+    #[arg(long, value_name = "ID", value_parser = request_id)]
+    request_id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Profiling")]
+struct ProfilingArgs {
+    /// Record a trace of denoising steps for each picture, to be opened in Perfetto; it goes to
+    /// ./logs, or where `SGLANG_DIFFUSION_TORCH_PROFILER_DIR` or `SGLANG_TORCH_PROFILER_DIR` says
+    #[arg(long)]
+    profile: bool,
+
+    /// Record all stages and steps
+    #[arg(long, requires = "profile")]
+    profile_all_stages: bool,
+
+    /// Steps recorded after one warm-up step; -1 for all
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "5",
+        requires = "profile",
+        allow_negative_numbers = true,
+        value_parser = profiled_steps
+    )]
+    num_profiled_timesteps: Extent,
 }
 
 #[derive(Debug, Args)]
@@ -251,6 +286,36 @@ impl From<PrecisionArg> for DType {
     }
 }
 
+/// Characters that are plain in a file name everywhere.
+fn request_id(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.starts_with('.') || !text.chars().all(plain) {
+        return Err("expected letters, digits, `-`, `_` and `.`, and no `.` at the start".into());
+    }
+    if text.len() > MAX_REQUEST_ID {
+        return Err(format!("expected at most {MAX_REQUEST_ID} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn profiled_steps(text: &str) -> Result<Extent, String> {
+    match text.parse::<isize>() {
+        Ok(-1) => Ok(Extent::AllSteps),
+        Ok(steps @ 1..) => Ok(Extent::Steps(steps.unsigned_abs())),
+        _ => Err("expected a number of steps, 1 or more, or -1 for all".into()),
+    }
+}
+
+impl ProfilingArgs {
+    fn extent(&self) -> Option<Extent> {
+        match (self.profile, self.profile_all_stages) {
+            (false, _) => None,
+            (true, true) => Some(Extent::AllStages),
+            (true, false) => Some(self.num_profiled_timesteps),
+        }
+    }
+}
+
 impl GenerateArgs {
     /// How much to print.
     #[must_use]
@@ -278,6 +343,7 @@ impl GenerateArgs {
             prompt,
             sampling,
             output,
+            profiling,
             runtime,
         } = self;
         let model_path = model.model_path.ok_or_else(|| Error::Usage {
@@ -333,6 +399,8 @@ impl GenerateArgs {
                 metadata: !output.no_metadata,
             },
             perf_dump_path: output.perf_dump_path,
+            request_id: output.request_id,
+            profile: profiling.extent(),
             device: runtime.device,
             precisions: PrecisionChoices {
                 dit: precision(runtime.dit_precision),
@@ -342,5 +410,31 @@ impl GenerateArgs {
             warmup_steps: (runtime.warmup_mode == WarmupMode::Request)
                 .then_some(runtime.warmup_steps),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiled_steps_are_positive_or_all() {
+        assert_eq!(profiled_steps("5"), Ok(Extent::Steps(5)));
+        assert_eq!(profiled_steps("-1"), Ok(Extent::AllSteps));
+        for text in ["0", "-2", "", "1.5", "five", "99999999999999999999"] {
+            assert!(profiled_steps(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn request_ids_are_plain_file_names() {
+        for id in ["a", "5f0c2a1e-7c1b-4c69-9d0e-0d9a5c3a4b11", "Run_1.b"] {
+            assert_eq!(request_id(id), Ok(id.to_owned()));
+        }
+        for id in ["", ".", "..", ".a", "a/b", "a\\b", "a b", "é", "a:0", "a\n"] {
+            assert!(request_id(id).is_err(), "{id:?}");
+        }
+        assert!(request_id(&"a".repeat(MAX_REQUEST_ID)).is_ok());
+        assert!(request_id(&"a".repeat(MAX_REQUEST_ID + 1)).is_err());
     }
 }

@@ -59,15 +59,12 @@ const FLAGS: &[&str] = &[
     "model-id",
     "model-subfolder",
     "num-frames",
-    "num-profiled-timesteps",
     "offload-during-compile",
     "output-compression",
     "output-quality",
     "performance-mode",
     "pin-cpu-memory",
     "port",
-    "profile",
-    "profile-all-stages",
     "progressive-delta",
     "progressive-levels",
     "progressive-mode",
@@ -150,7 +147,7 @@ mod tests {
         let generate = cli.find_subcommand_mut("generate").expect("a verb");
         for flag in generate
             .get_arguments()
-            .filter_map(|arg| arg.get_long_and_visible_aliases())
+            .filter_map(clap::Arg::get_long_and_visible_aliases)
             .flatten()
         {
             assert!(!FLAGS.contains(&flag), "{flag}");

@@ -57,6 +57,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::error::Error;
 
     /// Runs on dumps of these totals, the first being the baseline.
     fn compare(totals: &[f64], fail_above: Option<f64>) -> (Result<Verdict>, String) {

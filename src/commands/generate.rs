@@ -17,6 +17,7 @@ use crate::perf::{
     PerfRecorder, PerfReport, RequestFacts, RunFacts, commit_hash, peak_host_mb, process_start,
 };
 use crate::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Stage, TextEncodings};
+use crate::profiler::{self, Profiler};
 use crate::request::GenerateRequest;
 
 /// Runs the command; `started` is when `main` did.
@@ -40,13 +41,14 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     console.info(&format!("Using {}", chosen.reason));
     describe(&run, &console);
 
+    let mut profiler = run.profiler(&chosen);
     let mut perf = PerfRecorder::new(&chosen.device, process_start(started));
     let pipeline = Pipeline::load(
         checkpoint,
         run.request.sampling.clone(),
         &chosen.device,
         settings.precisions,
-        &mut observers(&mut interrupt, &mut console, &mut perf),
+        &mut observers(&mut interrupt, &mut console, profiler.as_mut(), &mut perf),
     )
     .with_context(|| format!("cannot load {}", run.request.model_path))?;
 
@@ -63,7 +65,15 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     for (index, image) in run.request.images.iter().enumerate() {
         let begin = Instant::now();
         console.start_progress(run.request.sampling.num_inference_steps);
-        let mut observers = observers(&mut interrupt, &mut console, &mut perf);
+        if let Some(window) = &run.request.profile {
+            let what = window.mode().replace('_', " ");
+            console.info(&format!(
+                "Profiling request: {} for {what}...",
+                run.request_id(index)
+            ));
+            console.info("Starting Profiler...");
+        }
+        let mut observers = observers(&mut interrupt, &mut console, profiler.as_mut(), &mut perf);
         observers.request_begin(index)?;
         let picture = pipeline.generate(image, &mut texts, &mut observers);
         let picture = picture.with_context(|| run.progress(index))?;
@@ -75,6 +85,10 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
             perf.saved(index, saving.elapsed());
         }
         report_request(begin.elapsed(), &run, &console);
+        if let Some(profiler) = &mut profiler {
+            run.save_trace(index, profiler, &console)
+                .with_context(|| run.trace_progress(index))?;
+        }
     }
 
     let report = perf.finish(
@@ -117,10 +131,16 @@ fn start_threads() -> Result<()> {
 fn observers<'a>(
     interrupt: &'a mut Interrupt,
     console: &'a mut Console,
+    profiler: Option<&'a mut Profiler>,
     perf: &'a mut PerfRecorder,
 ) -> Vec<&'a mut dyn Observer> {
-    // The recorder is innermost, so that what the others print is in no stage.
-    vec![interrupt, console, perf]
+    // The recorder is innermost, so that what the others do is in no stage or step.
+    let mut observers: Vec<&mut dyn Observer> = vec![interrupt, console];
+    if let Some(profiler) = profiler {
+        observers.push(profiler);
+    }
+    observers.push(perf);
+    observers
 }
 
 /// A request with its id and the paths of its pictures, all found writable.
@@ -129,11 +149,14 @@ struct Run {
     id: String,
     /// One for each picture; none when they are not saved.
     paths: Vec<PathBuf>,
+    /// Of each request; empty where none is recorded.
+    trace_paths: Vec<PathBuf>,
 }
 
 impl Run {
     fn plan(request: GenerateRequest) -> Result<Self> {
-        let id = uuid::Uuid::new_v4().to_string();
+        let new_id = || uuid::Uuid::new_v4().to_string();
+        let id = request.request_id.clone().unwrap_or_else(new_id);
         let mut paths = output_paths(&request, &id)?;
         if !request.output.save {
             paths.clear();
@@ -146,7 +169,27 @@ impl Run {
             let message = format!("--perf-dump-path {}: a picture goes there", dump.display());
             return Err(Error::usage(message).into());
         }
-        Ok(Self { request, id, paths })
+        let mut run = Self {
+            request,
+            id,
+            paths,
+            trace_paths: Vec::new(),
+        };
+        if let Some(window) = &run.request.profile {
+            let folder = profiler::trace_folder(|variable| std::env::var_os(variable));
+            run.trace_paths = (0..run.request.images.len())
+                .map(|index| folder.join(window.file_name(&run.request_id(index))))
+                .collect();
+            run.trace_paths
+                .iter()
+                .try_for_each(|path| files::check_writable(path))?;
+        }
+        Ok(run)
+    }
+
+    fn profiler(&self, chosen: &Chosen) -> Option<Profiler> {
+        let window = self.request.profile.clone()?;
+        Some(Profiler::new(window, &chosen.device))
     }
 
     /// The id of one of several requests carries its index.
@@ -205,6 +248,30 @@ impl Run {
         Ok(())
     }
 
+    fn save_trace(&self, index: usize, profiler: &mut Profiler, console: &Console) -> Result<()> {
+        console.info("Stopping Profiler...");
+        let profile = profiler.take()?.context("nothing was recorded")?;
+        profile.warnings.iter().for_each(|w| console.warning(w));
+        let path = std::path::absolute(&self.trace_paths[index])?;
+        let written = profiler::writer::write(&profile.trace, &path)?;
+        console.path(&format!("Saved profiler traces to: {}", path.display()));
+        console.info(&written.to_string());
+        if written.is_slow_to_view() {
+            console.warning("viewers are slow on a trace of this size; record fewer steps");
+        }
+        Ok(())
+    }
+
+    /// What was done when the trace of request `index` failed.
+    fn trace_progress(&self, index: usize) -> String {
+        let made = index + 1;
+        match (self.request.images.len(), self.request.output.save) {
+            (1, true) => "the picture is saved, its trace is not".to_owned(),
+            (1, false) => "the trace is not saved".to_owned(),
+            (all, _) => format!("picture {made} of {all} was made, its trace is not saved"),
+        }
+    }
+
     fn json(&self, report: &PerfReport) -> Result<serde_json::Value> {
         let report = serde_json::to_value(report)?;
         let further = report["requests"].as_array().cloned().unwrap_or_default();
@@ -224,6 +291,7 @@ impl Run {
                     "stages": record["steps"],
                     "denoise_steps_ms": record["denoise_steps_ms"],
                     "save_ms": record["save_ms"],
+                    "trace_path": self.trace_paths.get(index),
                 })
             })
             .collect();

@@ -6,6 +6,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, Matrix, host_f32, sum, to_f32};
+use super::span::op_span;
 
 /// How fused rows divide into heads: q, then k, then v.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,7 @@ pub fn attention(
     shape: &AttentionShape,
     segments: &[Range<usize>],
 ) -> Result<Tensor> {
+    let _span = op_span!("qwen::attention", qkv);
     let (rows, width) = qkv.dims2()?;
     if width != shape.qkv_width() || segments.iter().map(Range::len).sum::<usize>() != rows {
         candle_core::bail!("attention: {rows} rows of {width} do not fit {shape:?}, {segments:?}")

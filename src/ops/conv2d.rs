@@ -4,6 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, Matrix, host_f32, to_f32};
+use super::span::op_span;
 
 /// A 3x3 kernel as the product reads it, with its bias.
 #[derive(Debug, Clone)]
@@ -35,6 +36,7 @@ impl Conv2d {
 /// # Errors
 /// When shapes do not agree.
 pub fn conv2d(x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
+    let _span = op_span!("qwen::conv2d", x, conv.weight, conv.bias);
     apply(x, conv, 1)
 }
 
@@ -46,6 +48,7 @@ pub fn conv2d(x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
 /// # Errors
 /// When shapes do not agree.
 pub fn upsample_conv2d(x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
+    let _span = op_span!("qwen::upsample_conv2d", x, conv.weight, conv.bias);
     apply(x, conv, 2)
 }
 

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::host::{host_f32, par_rows, sum, to_f32};
+use super::span::op_span;
 
 /// `latents + dt · v`, where `v` combines the branches' predictions.
 ///
@@ -23,6 +24,7 @@ pub fn guided_euler_step(
     true_cfg_scale: f32,
     dt: f32,
 ) -> Result<Tensor> {
+    let _span = op_span!("qwen::guided_euler_step", latents, noise_pred);
     let (s_img, c) = latents.dims2()?;
     let branches = noise_pred.dim(0)? / s_img.max(1);
     if noise_pred.dims2()? != (branches * s_img, c) || !matches!(branches, 1 | 2) {

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::host::{host_f32, par_rows, sum, to_f32};
+use super::span::op_span;
 use super::{JointLayout, Linear, linear};
 
 /// Epsilon of the per-head RMS norms.
@@ -39,6 +40,7 @@ pub fn joint_qkv(
     rope: (&Tensor, &Tensor),
     layout: &JointLayout,
 ) -> Result<Tensor> {
+    let _span = op_span!("qwen::joint_qkv", txt, img, layer.img_qkv.weight);
     let streams = (txt.dim(0)?, img.dim(0)?);
     if streams.0 + streams.1 != layout.rows() || streams.1 != layout.image_rows().len() {
         candle_core::bail!("joint_qkv: {streams:?} rows for {layout:?}")

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::host::{host_f32, par_rows, sum, to_f32};
+use super::span::op_span;
 
 /// Epsilon of every LayerNorm of the transformer.
 const EPS: f32 = 1e-6;
@@ -17,6 +18,7 @@ const EPS: f32 = 1e-6;
 ///
 /// Source: diffusers `transformer_qwenimage.py`, `_modulate`.
 pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
+    let _span = op_span!("qwen::adaptive_layer_norm", x, shift, scale);
     match x.device() {
         Device::Cpu => {
             let (rows, d) = x.dims2()?;
@@ -53,6 +55,7 @@ pub fn gated_residual_layer_norm(
     shift: &Tensor,
     scale: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
+    let _span = op_span!("qwen::gated_residual_layer_norm", x, y, gate, shift, scale);
     match x.device() {
         Device::Cpu => {
             let (rows, d) = x.dims2()?;

@@ -9,6 +9,7 @@ use super::cuda::{
     blas::{Epilogue, Operand, Product},
 };
 use super::host::{self, Matrix, host_f32, par_rows, to_f32};
+use super::span::op_span;
 
 /// A weight `[n, k]` with its bias `[n]`, where it has one.
 #[derive(Debug, Clone)]
@@ -77,6 +78,7 @@ pub(crate) enum Activation {
 /// # Errors
 /// When shapes do not agree.
 pub fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let _span = op_span!("qwen::linear", x, layer.weight);
     apply(x, layer, Activation::Identity)
 }
 
@@ -88,6 +90,7 @@ pub fn linear(x: &Tensor, layer: &Linear) -> Result<Tensor> {
 /// # Errors
 /// As [`linear`].
 pub fn linear_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
+    let _span = op_span!("qwen::linear_gelu", x, layer.weight);
     apply(x, layer, Activation::GeluTanh)
 }
 

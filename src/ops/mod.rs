@@ -20,6 +20,7 @@ pub mod layer_norm;
 pub mod linear;
 pub mod rms_norm_silu;
 pub mod rope_half;
+pub(crate) mod span;
 #[cfg(test)]
 pub(crate) mod testing;
 

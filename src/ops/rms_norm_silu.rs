@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::host::{self, host_f32, par_rows, sum, to_f32};
+use super::span::op_span;
 
 /// Lengths below this are divided by this.
 const MIN_LENGTH: f32 = 1e-12;
@@ -17,6 +18,7 @@ const MIN_LENGTH: f32 = 1e-12;
 ///
 /// Source: diffusers `autoencoder_kl_qwenimage.py`, `QwenImageRMS_norm`.
 pub fn rms_norm_channels(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    let _span = op_span!("qwen::rms_norm_channels", x, gamma);
     apply(x, gamma, false)
 }
 
@@ -25,6 +27,7 @@ pub fn rms_norm_channels(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When shapes do not agree.
 pub fn rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
+    let _span = op_span!("qwen::rms_norm_silu", x, gamma);
     apply(x, gamma, true)
 }
 

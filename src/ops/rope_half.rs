@@ -4,6 +4,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::AttentionShape;
 use super::host::{host_f32, par_rows, to_f32};
+use super::span::op_span;
 
 /// Rotates the q and k heads of fused rows; v is kept as it is.
 ///
@@ -19,6 +20,7 @@ pub fn rope_half(
     shape: &AttentionShape,
     (cos, sin): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
+    let _span = op_span!("qwen::rope_half", qkv, cos, sin);
     match qkv.device() {
         Device::Cpu => {
             let (rows, width) = qkv.dims2()?;

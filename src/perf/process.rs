@@ -28,6 +28,12 @@ pub fn peak_host_mb() -> Option<f64> {
     status_mb(&fs::read_to_string(STATUS).ok()?, "VmHWM")
 }
 
+/// Resident memory of the process, in MiB; `None` where `/proc` cannot tell.
+#[must_use]
+pub fn resident_host_mb() -> Option<f64> {
+    status_mb(&fs::read_to_string(STATUS).ok()?, "VmRSS")
+}
+
 /// Largest anonymous memory of the process so far, in MiB; `None` where `/proc` cannot tell.
 ///
 /// The kernel keeps the peak of all resident memory only. What files and shared memory hold now

@@ -1,6 +1,7 @@
 //! The denoising loop.
 
 use candle_core::Tensor;
+use tracing::trace_span;
 
 use super::observer::Observer;
 use crate::error::Result;
@@ -30,9 +31,11 @@ impl Denoiser<'_> {
         let conditioning = self.transformer.condition(&branches, self.grid)?;
         for (step, sigma) in self.sigmas.windows(2).enumerate() {
             observer.step_begin(step, sigma[0])?;
-            let noise_pred = self.transformer.forward(&latents, &conditioning, step)?;
+            let noise_pred = trace_span!("predict_noise")
+                .in_scope(|| self.transformer.forward(&latents, &conditioning, step))?;
             let dt = sigma[1] - sigma[0];
-            latents = guided_euler_step(&latents, &noise_pred, self.true_cfg_scale, dt)?;
+            latents = trace_span!("scheduler_step")
+                .in_scope(|| guided_euler_step(&latents, &noise_pred, self.true_cfg_scale, dt))?;
             observer.step_end(step, &latents)?;
         }
         Ok(latents)

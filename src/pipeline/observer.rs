@@ -96,7 +96,7 @@ pub trait Observer {
 /// Nobody watches.
 impl Observer for () {}
 
-/// Several observers, called in order.
+/// Several observers: the first is told first that something begins, and last that it has ended.
 impl Observer for Vec<&mut dyn Observer> {
     fn load_begin(&mut self, component: &'static str) -> Result<()> {
         self.iter_mut().try_for_each(|o| o.load_begin(component))
@@ -104,6 +104,7 @@ impl Observer for Vec<&mut dyn Observer> {
 
     fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
         self.iter_mut()
+            .rev()
             .try_for_each(|o| o.load_end(component, bytes))
     }
 
@@ -112,7 +113,7 @@ impl Observer for Vec<&mut dyn Observer> {
     }
 
     fn request_end(&mut self, index: usize) -> Result<()> {
-        self.iter_mut().try_for_each(|o| o.request_end(index))
+        self.iter_mut().rev().try_for_each(|o| o.request_end(index))
     }
 
     fn stage_begin(&mut self, stage: Stage) -> Result<()> {
@@ -120,7 +121,7 @@ impl Observer for Vec<&mut dyn Observer> {
     }
 
     fn stage_end(&mut self, stage: Stage) -> Result<()> {
-        self.iter_mut().try_for_each(|o| o.stage_end(stage))
+        self.iter_mut().rev().try_for_each(|o| o.stage_end(stage))
     }
 
     fn step_begin(&mut self, step: usize, sigma: f32) -> Result<()> {
@@ -128,6 +129,8 @@ impl Observer for Vec<&mut dyn Observer> {
     }
 
     fn step_end(&mut self, step: usize, latents: &Tensor) -> Result<()> {
-        self.iter_mut().try_for_each(|o| o.step_end(step, latents))
+        self.iter_mut()
+            .rev()
+            .try_for_each(|o| o.step_end(step, latents))
     }
 }

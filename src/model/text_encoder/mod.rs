@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use tracing::trace_span;
 
 use self::layer::Layer;
 use crate::config::text_encoder::TextEncoderConfig;
@@ -69,7 +70,8 @@ impl TextEncoder {
         let (cos, sin) = self.rope(&segments)?;
 
         let mut x = self.embed_tokens.index_select(&ids, 0)?;
-        for layer in &self.layers {
+        for (index, layer) in (0u64..).zip(&self.layers) {
+            let _span = trace_span!("layer", index).entered();
             x = layer.forward(&x, &shape, (&cos, &sin), &segments)?;
         }
         let eps = self.config.rms_norm_eps as f32;

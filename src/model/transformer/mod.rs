@@ -14,6 +14,7 @@ mod timestep;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
+use tracing::trace_span;
 
 use self::block::Block;
 use self::modulation::{ModulationTable, Shifted, Stream};
@@ -120,7 +121,8 @@ impl Transformer {
         let img = linear(&latents.to_dtype(self.dtype())?, &self.img_in)?;
         let mut img = Stream::new(Tensor::cat(&vec![&img; layout.branches()], 0)?);
         let mut txt = Stream::new(txt.clone());
-        for block in &self.blocks {
+        for (index, block) in (0u64..).zip(&self.blocks) {
+            let _span = trace_span!("block", index).entered();
             block.forward(&mut txt, &mut img, step, (&rope.0, &rope.1), layout)?;
         }
         // Scale first here: the reverse of the blocks.

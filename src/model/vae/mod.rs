@@ -11,6 +11,7 @@ mod upsample;
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use tracing::trace_span;
 
 use self::attention::AttentionBlock;
 use self::resnet::ResnetBlock;
@@ -79,7 +80,8 @@ impl VaeDecoder {
         let x = per_pixel(latents, &self.post_quant_conv)?;
         let x = conv2d(&x, &self.conv_in)?;
         let mut x = self.mid_block.forward(&x)?;
-        for block in &self.up_blocks {
+        for (index, block) in (0u64..).zip(&self.up_blocks) {
+            let _span = trace_span!("up_block", index).entered();
             x = block.forward(&x)?;
         }
         let x = rms_norm_silu(&x, &self.norm_out)?;
@@ -104,6 +106,7 @@ impl MidBlock {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let _span = trace_span!("mid_block").entered();
         let x = self.before.forward(x)?;
         self.after.forward(&self.attention.forward(&x)?)
     }

@@ -1,0 +1,157 @@
+//! The recording of one request, from its start to its trace.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use super::clock::{self, Timestamp};
+use super::spans::{Installed, MAX_RANGES, SpanRecorder};
+use super::thread;
+use super::trace::{Counter, DeviceTrace, HostRange, Name, Trace};
+use crate::error::Result;
+use crate::perf::resident_host_mb;
+
+/// Bytes of latents kept for their norms, which are computed after the run.
+pub const MAX_LATENTS_BYTES: usize = 256 << 20;
+
+/// What was recorded, and what should be known about it.
+#[derive(Debug)]
+pub struct Profile {
+    /// The trace.
+    pub trace: Trace,
+    /// What is missing, and why.
+    pub warnings: Vec<String>,
+}
+
+/// A recording of the calling thread.
+#[derive(Debug)]
+pub(super) struct Recording {
+    device: Device,
+    thread: u32,
+    spans: Arc<SpanRecorder>,
+    /// Until recording stops.
+    installed: Option<Installed>,
+    start: Timestamp,
+    end: Timestamp,
+    /// Ids of the ranges that are open, outermost first.
+    open: Vec<u64>,
+    counters: Vec<Counter>,
+    latents: Vec<(Timestamp, Tensor)>,
+    latents_bytes: usize,
+}
+
+impl Recording {
+    /// Starts once the work issued so far has ended, so that none of it is cut.
+    pub(super) fn start(device: &Device) -> Result<Self> {
+        device.synchronize()?;
+        let thread = thread::current();
+        let spans = Arc::new(SpanRecorder::new(thread, Vec::new()));
+        Ok(Self {
+            device: device.clone(),
+            thread,
+            installed: Some(spans.install()),
+            spans,
+            start: Timestamp::now(),
+            end: Timestamp::default(),
+            open: Vec::new(),
+            counters: Vec::new(),
+            latents: Vec::new(),
+            latents_bytes: 0,
+        })
+    }
+
+    /// Whether it goes on.
+    pub(super) fn is_active(&self) -> bool {
+        self.installed.is_some()
+    }
+
+    /// Stops once the work issued so far has ended.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        if let Some(installed) = self.installed.take() {
+            drop(installed);
+            self.device.synchronize()?;
+            self.end = Timestamp::now();
+        }
+        Ok(())
+    }
+
+    /// Begins an annotation.
+    pub(super) fn begin(&mut self, name: Name) {
+        self.open.push(self.spans.begin(name));
+    }
+
+    /// Ends the annotation that began last.
+    pub(super) fn end(&mut self) {
+        if let Some(id) = self.open.pop() {
+            self.spans.end(id);
+        }
+    }
+
+    /// Adds a value of a track.
+    pub(super) fn count(&mut self, track: &'static str, values: Vec<(&'static str, f64)>) {
+        let at = Timestamp::now();
+        self.counters.push(Counter { track, values, at });
+    }
+
+    /// Adds the memory in use.
+    pub(super) fn count_memory(&mut self) {
+        if let Some(mb) = resident_host_mb() {
+            self.count("host memory", vec![("resident MiB", mb)]);
+        }
+    }
+
+    /// Keeps the latents for their norm.
+    pub(super) fn keep(&mut self, latents: &Tensor) {
+        self.latents_bytes += latents.elem_count() * latents.dtype().size_in_bytes();
+        if self.latents_bytes <= MAX_LATENTS_BYTES {
+            self.latents.push((Timestamp::now(), latents.clone()));
+        }
+    }
+
+    /// Turns what was recorded into a trace; `loads` are put before it.
+    pub(super) fn finish(mut self, mut loads: Vec<HostRange>) -> Result<Profile> {
+        self.stop()?;
+        let mut warnings = Vec::new();
+        let recorded = self.spans.take();
+        if recorded.lost > 0 {
+            warnings.push(format!(
+                "the trace lacks {} host ranges: the first {MAX_RANGES} are kept",
+                recorded.lost
+            ));
+        }
+        if self.latents_bytes > MAX_LATENTS_BYTES {
+            warnings.push(format!(
+                "the trace has the latents' norm for {} steps: {} MiB of latents are kept",
+                self.latents.len(),
+                MAX_LATENTS_BYTES >> 20,
+            ));
+        }
+        for (load, id) in loads.iter_mut().zip(recorded.ranges.len() as u64 + 1..) {
+            load.external_id = id;
+        }
+        let mut counters = self.counters;
+        for (at, latents) in &self.latents {
+            let norm = latents.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt();
+            if norm.is_finite() {
+                let values = vec![("norm", norm.into())];
+                counters.push(Counter {
+                    track: "latents",
+                    values,
+                    at: *at,
+                });
+            }
+        }
+        let trace = Trace {
+            base_time_ns: clock::zero_since_epoch_ns(),
+            start: self.start,
+            end: self.end,
+            process: std::process::id(),
+            threads: vec![(self.thread, thread::name(self.thread))],
+            loads,
+            host: recorded.ranges,
+            counters,
+            device: DeviceTrace::default(),
+        };
+        Ok(Profile { trace, warnings })
+    }
+}

@@ -1,0 +1,373 @@
+//! Host ranges of one thread: those the profiler names, and the `tracing` spans opened in between.
+//!
+//! A span with `dims` and `types` is an operator; one with an `index` is named after it
+//! (`block_3`). Recording is installed for the calling thread while it lasts; the rest of the
+//! time an unwatched span costs a branch.
+
+use std::collections::HashMap;
+use std::fmt::{self, Debug, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Metadata, Subscriber};
+
+use super::clock::Timestamp;
+use super::trace::{HostKind, HostRange, Inputs, Name};
+
+/// Ranges kept: 190 MB, and more than a run of 1000 steps of the full-size model opens.
+pub const MAX_RANGES: usize = 2 << 20;
+
+/// The id of spans beyond [`MAX_RANGES`].
+const LOST: u64 = u64::MAX;
+
+/// Told when a range begins and ends.
+pub(super) trait RangeListener: Debug + Send + Sync {
+    fn begin(&self, external_id: u64, name: &Name);
+    fn end(&self);
+}
+
+/// Collects the ranges of a thread.
+#[derive(Debug)]
+pub(super) struct SpanRecorder {
+    thread: u32,
+    max_ranges: usize,
+    listeners: Vec<Box<dyn RangeListener>>,
+    ranges: Mutex<Ranges>,
+}
+
+#[derive(Debug, Default)]
+struct Ranges {
+    all: Vec<HostRange>,
+    lost: u64,
+    inputs: HashMap<String, Arc<Inputs>>,
+    fields: Fields,
+}
+
+/// Ranges of a recording that has ended.
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    pub(super) ranges: Vec<HostRange>,
+    /// Ranges beyond [`MAX_RANGES`].
+    pub(super) lost: u64,
+}
+
+impl SpanRecorder {
+    pub(super) fn new(thread: u32, listeners: Vec<Box<dyn RangeListener>>) -> Self {
+        Self {
+            thread,
+            max_ranges: MAX_RANGES,
+            listeners,
+            ranges: Mutex::default(),
+        }
+    }
+
+    /// Receives the calling thread's spans until the guard is dropped.
+    pub(super) fn install(self: &Arc<Self>) -> Installed {
+        Installed(Some(tracing::subscriber::set_default(self.clone())))
+    }
+
+    /// Begins an annotation; the result ends it.
+    pub(super) fn begin(&self, name: Name) -> u64 {
+        let id = self.add(HostKind::Annotation, name, None, &mut self.lock());
+        self.start(id);
+        id
+    }
+
+    /// Ends the range that [`SpanRecorder::begin`] began.
+    pub(super) fn end(&self, id: u64) {
+        let now = Timestamp::now();
+        if let Some(range) = self.lock().get_mut(id) {
+            range.end = now;
+        } else {
+            return;
+        }
+        self.listeners.iter().for_each(|listener| listener.end());
+    }
+
+    /// Takes what was recorded.
+    pub(super) fn take(&self) -> Recorded {
+        let mut ranges = self.lock();
+        Recorded {
+            ranges: std::mem::take(&mut ranges.all),
+            lost: std::mem::take(&mut ranges.lost),
+        }
+    }
+
+    fn add(
+        &self,
+        kind: HostKind,
+        name: Name,
+        inputs: Option<Arc<Inputs>>,
+        ranges: &mut Ranges,
+    ) -> u64 {
+        if ranges.all.len() >= self.max_ranges {
+            ranges.lost += 1;
+            return LOST;
+        }
+        let external_id = ranges.all.len() as u64 + 1;
+        ranges.all.push(HostRange {
+            kind,
+            name,
+            external_id,
+            thread: self.thread,
+            start: Timestamp::default(),
+            end: Timestamp::default(),
+            inputs,
+        });
+        external_id
+    }
+
+    fn start(&self, id: u64) {
+        let mut ranges = self.lock();
+        let Some(range) = ranges.get_mut(id) else {
+            return;
+        };
+        range.start = Timestamp::now();
+        for listener in &self.listeners {
+            listener.begin(id, &range.name);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ranges> {
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ranges {
+    fn get_mut(&mut self, id: u64) -> Option<&mut HostRange> {
+        self.all.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
+    }
+
+    /// Inputs of the fields just read; equal ones are kept once.
+    fn intern_inputs(&mut self) -> Option<Arc<Inputs>> {
+        let Fields { text, types_at, .. } = &self.fields;
+        if *types_at == 0 {
+            return None;
+        }
+        if let Some(known) = self.inputs.get(text) {
+            return Some(known.clone());
+        }
+        let (dims, types) = text.split_at(*types_at);
+        let inputs = Arc::new(Inputs {
+            dims: serde_json::from_str(dims).ok()?,
+            types: serde_json::from_str(types).ok()?,
+        });
+        self.inputs.insert(text.clone(), inputs.clone());
+        Some(inputs)
+    }
+}
+
+/// The fields of a span.
+#[derive(Debug, Default)]
+struct Fields {
+    index: Option<u64>,
+    /// `dims`, then `types`, as lists that are JSON, too.
+    text: String,
+    /// Where `types` begin.
+    types_at: usize,
+}
+
+impl Visit for Fields {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "index" {
+            self.index = Some(value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        match field.name() {
+            "dims" => {}
+            "types" => self.types_at = self.text.len(),
+            _ => return,
+        }
+        let _ = write!(self.text, "{value:?}");
+    }
+}
+
+impl Subscriber for SpanRecorder {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut ranges = self.lock();
+        let fields = &mut ranges.fields;
+        fields.index = None;
+        fields.text.clear();
+        fields.types_at = 0;
+        span.record(fields);
+        let name = span.metadata().name();
+        let name = match fields.index {
+            Some(index) => Name::Numbered(name, '_', index),
+            None => Name::Static(name),
+        };
+        let inputs = ranges.intern_inputs();
+        let kind = match inputs {
+            Some(_) => HostKind::Operator,
+            None => HostKind::Annotation,
+        };
+        Id::from_u64(self.add(kind, name, inputs, &mut ranges))
+    }
+
+    fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+    fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+
+    fn event(&self, _event: &Event<'_>) {}
+
+    fn enter(&self, span: &Id) {
+        self.start(span.into_u64());
+    }
+
+    fn exit(&self, span: &Id) {
+        self.end(span.into_u64());
+    }
+}
+
+/// While it lives, the thread that installed it is recorded.
+pub(super) struct Installed(Option<DefaultGuard>);
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        self.0.take();
+        // Without it spans would still ask for a subscriber that is gone.
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+impl fmt::Debug for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Installed")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Tensor};
+    use tracing::trace_span;
+
+    use super::*;
+    use crate::ops::span::op_span;
+    use crate::profiler::testing::recording_alone;
+
+    /// Names of the calls a listener got.
+    #[derive(Debug, Default, Clone)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl RangeListener for Heard {
+        fn begin(&self, external_id: u64, name: &Name) {
+            let mut heard = self.0.lock().expect("no panic");
+            heard.push(format!("{external_id} {name}"));
+        }
+
+        fn end(&self) {
+            self.0.lock().expect("no panic").push("end".to_owned());
+        }
+    }
+
+    fn model() -> candle_core::Result<()> {
+        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let w = Tensor::zeros(3, DType::BF16, &Device::Cpu)?;
+        for index in 0..2u64 {
+            let _block = trace_span!("block", index).entered();
+            let _op = op_span!("qwen::linear", x, w);
+        }
+        let _other = trace_span!(target: "somebody_else", "ignored").entered();
+        Ok(())
+    }
+
+    #[test]
+    fn spans_become_ranges_while_the_recorder_is_installed() -> candle_core::Result<()> {
+        let _alone = recording_alone();
+        let heard = Heard::default();
+        let recorder = Arc::new(SpanRecorder::new(7, vec![Box::new(heard.clone())]));
+        model()?;
+        let installed = recorder.install();
+        let step = recorder.begin(Name::Numbered("ProfilerStep", '#', 4));
+        model()?;
+        recorder.end(step);
+        drop(installed);
+        model()?;
+
+        let ranges = recorder.take().ranges;
+        let names: Vec<String> = ranges.iter().map(|range| range.name.to_string()).collect();
+        assert_eq!(
+            names,
+            [
+                "ProfilerStep#4",
+                "block_0",
+                "qwen::linear",
+                "block_1",
+                "qwen::linear"
+            ]
+        );
+        for (range, id) in ranges.iter().zip(1..) {
+            assert_eq!((range.external_id, range.thread), (id, 7));
+            assert!(range.start <= range.end);
+        }
+        let within = |inner: usize, outer: usize| {
+            ranges[outer].start <= ranges[inner].start && ranges[inner].end <= ranges[outer].end
+        };
+        assert!(within(1, 0) && within(2, 1) && within(3, 0) && within(4, 3));
+        assert!(ranges[1].end <= ranges[3].start);
+
+        let inputs = ranges[2].inputs.as_ref().expect("an operator has inputs");
+        assert_eq!(inputs.dims, [vec![2, 3], vec![3]]);
+        assert_eq!(inputs.types, ["float", "c10::BFloat16"]);
+        assert!(Arc::ptr_eq(
+            inputs,
+            ranges[4].inputs.as_ref().expect("as above")
+        ));
+        let kinds = ranges.iter().map(|range| range.kind == HostKind::Operator);
+        assert!(kinds.eq([false, false, true, false, true]));
+        assert_eq!(
+            *heard.0.lock().expect("no panic"),
+            [
+                "1 ProfilerStep#4",
+                "2 block_0",
+                "3 qwen::linear",
+                "end",
+                "end",
+                "4 block_1"
+            ]
+            .into_iter()
+            .chain(["5 qwen::linear", "end", "end", "end"])
+            .collect::<Vec<_>>()
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn ranges_beyond_the_bound_are_counted() {
+        let _alone = recording_alone();
+        let recorder = Arc::new(SpanRecorder {
+            max_ranges: 2,
+            ..SpanRecorder::new(7, Vec::new())
+        });
+        let installed = recorder.install();
+        let step = recorder.begin(Name::Static("step"));
+        for _ in 0..3 {
+            let _span = trace_span!("span").entered();
+        }
+        recorder.end(step);
+        drop(installed);
+        let Recorded { ranges, lost } = recorder.take();
+        assert_eq!((ranges.len(), lost), (2, 2));
+        assert!(ranges[0].end >= ranges[1].end);
+    }
+}

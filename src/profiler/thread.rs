@@ -1,0 +1,36 @@
+//! The calling thread as the system knows it.
+
+use std::fs;
+
+/// The system's number of the calling thread.
+pub(super) fn current() -> u32 {
+    let path = fs::read_link("/proc/thread-self").ok();
+    path.as_deref()
+        .and_then(|path| path.file_name()?.to_str()?.parse().ok())
+        // The main thread has the number of its process.
+        .unwrap_or_else(std::process::id)
+}
+
+/// The name of a thread of this process.
+pub(super) fn name(thread: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/self/task/{thread}/comm"));
+    name.map_or_else(
+        |_| env!("CARGO_PKG_NAME").to_owned(),
+        |name| name.trim_end().to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_thread_has_its_own_number_and_name() -> std::io::Result<()> {
+        let thread = std::thread::Builder::new().name("somebody".into());
+        let (number, name) = thread
+            .spawn(|| (super::current(), super::name(super::current())))?
+            .join()
+            .expect("no panic");
+        assert_ne!(number, super::current());
+        assert_eq!(name, "somebody");
+        Ok(())
+    }
+}
