@@ -22,6 +22,7 @@ SIZES = [(1024, 1024), (1328, 1328), (512, 512), (1664, 928)]  # width, height
 TEXT_TOKENS = (17, 6)  # of the two branches
 WIDTH, HEADS, HEAD_WIDTH, LAYERS = 3072, 24, 128, 60
 GUIDANCE = 4.0
+GPU = torch.device("cuda")
 
 
 def median_ms(function, repeats, warm_up=2):
@@ -44,12 +45,12 @@ def floor_ms(width, height):
     tokens = width // 16 * (height // 16)
     products = 0.0
     for n, k in [(3 * WIDTH, WIDTH), (WIDTH, WIDTH), (4 * WIDTH, WIDTH), (WIDTH, 4 * WIDTH)]:
-        x = torch.randn(2 * tokens, k)
-        weight, bias = torch.randn(n, k), torch.randn(n)
+        x = torch.randn(2 * tokens, k, device=GPU)
+        weight, bias = torch.randn(n, k, device=GPU), torch.randn(n, device=GPU)
         products += LAYERS * median_ms(lambda: F.linear(x, weight, bias), 15, 5)
     attention = 0.0
     for text in TEXT_TOKENS:
-        q, k, v = (torch.randn(1, HEADS, tokens + text, HEAD_WIDTH) for _ in range(3))
+        q, k, v = (torch.randn(1, HEADS, tokens + text, HEAD_WIDTH, device=GPU) for _ in range(3))
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
             attention += LAYERS * median_ms(lambda: F.scaled_dot_product_attention(q, k, v), 15, 5)
     return {"products_ms": round(products, 1), "attention_ms": round(attention, 1)}
@@ -61,10 +62,10 @@ def guided_step(model, width, height):
 
     def branch(text):
         return dict(
-            hidden_states=torch.randn(1, rows * columns, 64),
-            encoder_hidden_states=torch.randn(1, text, 3584),
+            hidden_states=torch.randn(1, rows * columns, 64, device=GPU),
+            encoder_hidden_states=torch.randn(1, text, 3584, device=GPU),
             encoder_hidden_states_mask=None,
-            timestep=torch.full((1,), 0.7),
+            timestep=torch.full((1,), 0.7, device=GPU),
             img_shapes=[[(1, rows, columns)]],
             return_dict=False,
         )
@@ -82,7 +83,8 @@ def guided_step(model, width, height):
 def transformer_steps():
     from diffusers import QwenImageTransformer2DModel
 
-    model = QwenImageTransformer2DModel().eval()
+    with GPU:
+        model = QwenImageTransformer2DModel().eval()
     for parameter in model.parameters():
         parameter.normal_(0, 0.02)
     model.set_attention_backend("_native_cudnn")
@@ -98,8 +100,9 @@ def transformer_steps():
 def vae_decode():
     from diffusers import AutoencoderKLQwenImage
 
-    vae = AutoencoderKLQwenImage().eval()
-    latents = torch.randn(1, 16, 1, 128, 128)
+    with GPU:
+        vae = AutoencoderKLQwenImage().eval()
+    latents = torch.randn(1, 16, 1, 128, 128, device=GPU)
     return {"vae_decode_1024_ms": round(median_ms(lambda: vae.decode(latents, return_dict=False), 7), 2)}
 
 
@@ -113,15 +116,15 @@ def text_encode():
     )
     config = Qwen2_5_VLConfig(text_config=text_config)
     config._attn_implementation = "sdpa"
-    encoder = Qwen2_5_VLForConditionalGeneration(config).eval()
-    ids = torch.randint(0, 150_000, (1, 51))
+    with GPU:
+        encoder = Qwen2_5_VLForConditionalGeneration(config).eval()
+    ids = torch.randint(0, 150_000, (1, 51), device=GPU)
     encode = lambda: encoder(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
     return {"text_encode_51_tokens_ms": round(median_ms(encode, 7, 3), 2)}
 
 
 def main():
     torch.set_grad_enabled(False)
-    torch.set_default_device("cuda")
     torch.set_default_dtype(torch.bfloat16)
     torch.manual_seed(0)
     report = {
