@@ -358,9 +358,7 @@ fn resolve_seeds(given: &[u64], outputs: Option<usize>, prompts: usize) -> Resul
         ([seed], outputs) => (0..outputs.unwrap_or(1) as u64)
             .map(|k| {
                 seed.checked_add(k).ok_or_else(|| {
-                    Error::usage(format!(
-                        "--seed {seed}: no room for {k} more seeds above it"
-                    ))
+                    Error::usage(format!("--seed {seed}: seed + {k} does not fit in 64 bits"))
                 })
             })
             .collect::<Result<Vec<_>>>()?,
@@ -369,7 +367,7 @@ fn resolve_seeds(given: &[u64], outputs: Option<usize>, prompts: usize) -> Resul
         (seeds, Some(outputs)) if seeds.len() == outputs * prompts => return Ok(seeds.to_vec()),
         (seeds, Some(outputs)) => {
             return Err(Error::usage(format!(
-                "--seed has {} values: expected 1, {outputs} (one for each output of a prompt) or {} (one for each picture)",
+                "--seed has {} values: expected 1, {outputs} (outputs of a prompt) or {} (pictures in all)",
                 seeds.len(),
                 outputs * prompts
             )));

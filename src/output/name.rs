@@ -103,7 +103,7 @@ pub fn split_file_path(path: &Path) -> Result<(PathBuf, String)> {
         ))
     })?;
     let (folder, name) = match text.rsplit_once('/') {
-        None => (".", text),
+        None => ("", text),
         Some(("", name)) => ("/", name),
         Some(split) => split,
     };
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_file_path_splits_at_its_last_separator() {
         for (path, folder, name) in [
-            ("cat.png", ".", "cat.png"),
+            ("cat.png", "", "cat.png"),
             ("a/b/cat.png", "a/b", "cat.png"),
             ("/cat.png", "/", "cat.png"),
             ("a/", "a", ""),

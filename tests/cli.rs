@@ -1,0 +1,223 @@
+//! What can be typed: help, version, and every way to be refused before any work.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod program;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use program::Scratch;
+
+/// Runs the command lines and writes down what each says; all must end with `code`.
+fn transcript(code: i32, command_lines: &[&[&str]]) -> String {
+    let scratch = Scratch::new();
+    scratch.write("empty.txt", "\n \n");
+    scratch.write("latin1.txt", b"caf\xe9\n");
+    scratch.write("prompts.md", "a\n");
+    scratch.write("file", "");
+    let mut transcript = String::new();
+    for args in command_lines {
+        let run = scratch.run(args);
+        assert_eq!(run.code, Some(code), "{args:?}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{args:?}");
+        let args: Vec<_> = args.iter().map(|arg| quoted(arg)).collect();
+        writeln!(transcript, "$ qwen-gen {}\n{}", args.join(" "), run.stderr).unwrap();
+    }
+    let left = ["empty.txt", "file", "latin1.txt", "prompts.md"];
+    assert_eq!(scratch.names("."), left, "a refusal has no side effect");
+    transcript
+}
+
+fn quoted(arg: &str) -> String {
+    if arg.is_empty() || arg.contains([' ', '"']) {
+        format!("'{arg}'")
+    } else {
+        arg.to_owned()
+    }
+}
+
+fn help(args: &[&str]) -> String {
+    Scratch::new().run(args).success().stdout
+}
+
+#[test]
+fn help_of_the_program() {
+    insta::assert_snapshot!(help(&["--help"]));
+    assert_eq!(help(&["-h"]), help(&["--help"]));
+}
+
+#[test]
+fn help_of_generate() {
+    insta::assert_snapshot!(help(&["generate", "-h"]));
+}
+
+#[test]
+fn help_of_compare_perf() {
+    insta::assert_snapshot!(help(&["compare-perf", "--help"]));
+}
+
+#[test]
+fn help_comes_at_once_and_fits_any_terminal() {
+    let scratch = Scratch::new();
+    let fastest = (0..5)
+        .map(|_| {
+            let started = Instant::now();
+            scratch.run(&["generate", "--help"]).success();
+            started.elapsed()
+        })
+        .min();
+    assert!(fastest.unwrap() < Duration::from_millis(20), "{fastest:?}");
+    for columns in ["0", "1", "7", "1000", "x"] {
+        let mut command = scratch.command(&["generate", "--help"]);
+        program::Run::of(command.env("COLUMNS", columns)).success();
+    }
+}
+
+#[test]
+fn version() {
+    let expected = format!("qwen-gen {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(help(&["--version"]), expected);
+    assert_eq!(help(&["-V"]), expected);
+}
+
+#[test]
+fn completions_of_every_shell_know_the_flags() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = help(&["completions", shell]);
+        assert!(script.contains("num-inference-steps"), "{shell}");
+    }
+}
+
+#[test]
+fn usage_errors() {
+    let mut lines: Vec<Vec<&str>> = vec![
+        vec![],
+        vec!["paint"],
+        vec!["generate"],
+        vec!["generate", "--prompt", "a"],
+        vec!["generate", "--model-path", "builtin:tiny"],
+        vec!["generate", "--model-path", "builtin:huge", "--prompt", "a"],
+        vec!["generate", "--model-path", "nowhere", "--prompt", "a"],
+        vec!["generate", "--model-path", "file", "--prompt", "a"],
+        vec![
+            "generate",
+            "--model-path",
+            "Qwen/Qwen-Image",
+            "--prompt",
+            "a",
+        ],
+    ];
+    let values: [&[&str]; 37] = [
+        &["--no-such-flag"],
+        &["--num-inference-step-count", "3"],
+        &["--num", "3"],
+        &["--width", "8"],
+        &["--height", "4097"],
+        &["--width", "4096.0"],
+        &["--num-inference-steps", "0"],
+        &["--num-inference-steps", "1001"],
+        &["--guidance-scale", "nan"],
+        &["--guidance-scale", "-1"],
+        &["--guidance-scale", "four"],
+        &["--true-cfg-scale", "inf"],
+        &["--seed", "-1"],
+        &["--seed", "18446744073709551616"],
+        &["--seed", "18446744073709551615", "--num-outputs", "2"],
+        &["--seed", "1", "2", "3", "--num-outputs", "2"],
+        &["--seed"],
+        &["--num-outputs-per-prompt", "0"],
+        &["--num-outputs-per-prompt", "10001"],
+        &["--generator-device", "musa"],
+        &["--max-sequence-length", "0"],
+        &["--max-sequence-length", "1025"],
+        &["--prompt-path", "missing.txt"],
+        &["--prompt-path", "empty.txt"],
+        &["--prompt-path", "latin1.txt"],
+        &["--prompt-path", "prompts.md"],
+        &["--output-path", ""],
+        &["--output-file-name", "a/b.png"],
+        &["--output-file-name", "a.jpg"],
+        &["--output-file-path", "folder/"],
+        &["--output-file-path", "a.png", "--output-path", "folder"],
+        &["--output-file-name", "a.png", "--prompt", "b"],
+        &["--device", "tpu"],
+        &["--num-gpus", "2"],
+        &["--dit-precision", "fp16"],
+        &["--warmup-mode", "request", "--warmup-steps", "0"],
+        &["--quiet", "--log-level", "debug"],
+    ];
+    for flags in values {
+        let run = ["generate", "--model-path", "builtin:tiny", "--prompt", "a"];
+        lines.push([&run, flags].concat());
+    }
+    lines.push(vec!["completions", "tcsh"]);
+    lines.push(vec!["compare-perf", "a.json"]);
+    lines.push(vec!["compare-perf", "a.json", "b.json"]);
+    lines.push(vec!["compare-perf", "a", "b", "--fail-above", "NaN"]);
+    lines.push(vec!["compare-perf", "a", "b", "--stage", "DenoisingStage"]);
+    let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
+    insta::assert_snapshot!(transcript(2, &lines));
+}
+
+#[test]
+fn flags_of_upstream_are_refused_by_name() {
+    let generate = |flags: &[&'static str]| {
+        let run = ["generate", "--model-path", "builtin:tiny", "--prompt", "a"];
+        [&run, flags].concat()
+    };
+    let lines = [
+        generate(&["--tp-size", "2"]),
+        generate(&["--vae-sp=true"]),
+        generate(&["--warmup"]),
+        // A prefix of `--model-path`.
+        generate(&["--mode", "speed"]),
+        generate(&["--component-attention-backends.transformer", "fa"]),
+        vec!["generate", "--vae-path=x", "--help"],
+    ];
+    let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
+    insta::assert_snapshot!(transcript(2, &lines));
+}
+
+/// Ends before any work, with the line that shows the size.
+#[test]
+fn prefixes_and_values_in_both_spellings() {
+    let scratch = Scratch::new();
+    let run = |args: &[&str]| {
+        let run = scratch.run(&[&["generate"], args].concat());
+        run.failure(2)
+    };
+    let full = run(&[
+        "--model-path",
+        "builtin:tiny",
+        "--prompt",
+        "a",
+        "--width",
+        "8",
+    ]);
+    assert_eq!(full, "error: --width 8: expected 16 to 4096");
+    assert_eq!(run(&["--model=builtin:tiny", "--prompt=a", "--wi=8"]), full);
+    assert_eq!(
+        run(&["--model-p", "builtin:tiny", "--prompt-f", "missing.txt"])
+            .split(' ')
+            .nth(1),
+        Some("--prompt-path")
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
+    let scratch = Scratch::new();
+    let shell = |line: &str| {
+        let mut command = assert_cmd::Command::new("sh");
+        let line = line.replace("qwen-gen", env!("CARGO_BIN_EXE_qwen-gen"));
+        program::Run::of(command.args(["-c", &line]).current_dir(scratch.path(".")))
+    };
+    let closed = shell("{ qwen-gen completions bash; echo $? >&2; } | true");
+    assert_eq!(closed.stderr, "0\n");
+    let full = shell("qwen-gen completions bash >/dev/full").failure(1);
+    assert_eq!(
+        full,
+        "error: cannot write standard output: No space left on device (os error 28)"
+    );
+}

@@ -1,0 +1,917 @@
+//! Whole runs of `generate`: what each flag does, what is written where, how a run can fail.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod program;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use program::{Picture, Run, Scratch, checkpoint, copy_checkpoint, generate_args};
+use serde_json::{Value, json};
+
+/// Most that a pixel may move when only the order of sums changes.
+const SAME: u8 = 1;
+
+fn is_same(a: &Picture, b: &Picture) -> bool {
+    let mut pixels = a.rgb.iter().zip(&b.rgb);
+    a.size == b.size && pixels.all(|(a, b)| a.abs_diff(*b) <= SAME)
+}
+
+/// Replaces what differs from run to run: the time of each line and what was measured.
+fn without_measurements(log: &str) -> String {
+    let word = |word: &str, in_summary: bool| {
+        let number = word.trim_matches(['[', ']', ')', ',']);
+        let is_number = number.starts_with(|c: char| c.is_ascii_digit())
+            && number.ends_with(|c: char| c.is_ascii_digit());
+        // Sizes, counts and seeds stay.
+        if is_number && (in_summary || number.contains(['.', ':', '-'])) {
+            word.replace(number, "#")
+        } else {
+            word.to_owned()
+        }
+    };
+    let line = |line: &str| {
+        let in_summary = line.contains("Summary: ");
+        let words: Vec<_> = line.split(' ').map(|w| word(w, in_summary)).collect();
+        words.join(" ")
+    };
+    log.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_run_says_what_it_does_and_makes_one_file() {
+    let scratch = Scratch::new();
+    let run = scratch
+        .generate(&["--output-file-name", "circle"])
+        .success();
+    assert_eq!(run.stderr, "");
+    assert_eq!(scratch.names("."), ["outputs/", "outputs/circle.png"]);
+    insta::assert_snapshot!(without_measurements(&run.stdout));
+}
+
+#[test]
+fn the_builtin_model_draws_256_pixels_by_default() {
+    let scratch = Scratch::new();
+    let args = [
+        "generate",
+        "--model",
+        "builtin:tiny",
+        "--prompt",
+        "a",
+        "--num-inference-steps",
+        "1",
+        "--json",
+    ];
+    let run = scratch.run(&args).success();
+    let output = &run.json()["outputs"][0];
+    assert_eq!(
+        (&output["width"], &output["height"], &output["seed"]),
+        (&json!(256), &json!(256), &json!(42))
+    );
+    let path = output["path"].as_str().unwrap();
+    assert!(
+        path.starts_with("outputs/a_20") && path.ends_with(".png"),
+        "{path}"
+    );
+    assert_eq!(Picture::read(&scratch.path(path)).size, (256, 256));
+}
+
+#[test]
+fn prompts_seeds_and_outputs_multiply() {
+    let scratch = Scratch::new();
+    let seeds = |args: &[&str]| -> (Vec<String>, Value) {
+        let args = [&["--json", "--no-save-output"], args].concat();
+        let json = scratch.generate(&args).success().json();
+        let outputs = json["outputs"].as_array().unwrap();
+        let prompts = outputs
+            .iter()
+            .map(|o| o["prompt"].as_str().unwrap().to_owned());
+        (
+            prompts.collect(),
+            outputs.iter().map(|o| o["seed"].clone()).collect(),
+        )
+    };
+    let prompts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        seeds(&["--prompt", "a", "b", "--num-outputs", "2"]),
+        (prompts(&["a", "a", "b", "b"]), json!([42, 43, 42, 43]))
+    );
+    assert_eq!(
+        seeds(&["--prompt", "a", "--prompt", "b", "--seed", "7", "5"]),
+        (prompts(&["a", "a", "b", "b"]), json!([7, 5, 7, 5]))
+    );
+    scratch.write("prompts.txt", "\u{feff} a cat \r\n\n\tb\n");
+    for flag in ["--prompt-path", "--prompt-file-path"] {
+        assert_eq!(
+            seeds(&[flag, "prompts.txt"]),
+            (prompts(&["a cat", "b"]), json!([42, 42]))
+        );
+    }
+    assert_eq!(scratch.names("."), ["prompts.txt"]);
+}
+
+#[test]
+fn pictures_of_several_prompts_are_named_after_them_and_each_is_its_own() {
+    let scratch = Scratch::new();
+    let run = scratch
+        .generate(&[
+            "--prompt",
+            "one: é",
+            "二",
+            "--num-outputs",
+            "2",
+            "--output-path",
+            "a/b",
+        ])
+        .success();
+    let names = scratch.names("a/b");
+    assert_eq!(names.len(), 4, "{names:?}");
+    let said: Vec<_> = run
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once("Output saved to a/b/"))
+        .map(|(_, name)| name)
+        .collect();
+    assert!(
+        said[0].starts_with("one_e_20") && said[0].ends_with("_0.png"),
+        "{said:?}"
+    );
+    assert!(
+        said[2].starts_with("20") && said[2].ends_with("_2.png"),
+        "{said:?}"
+    );
+    for (name, seed) in said.iter().zip([42, 43, 42, 43]) {
+        let together = Picture::read(&scratch.path("a/b").join(name));
+        let (prompt, seed) = (&together.recipe()["prompt"], seed.to_string());
+        let alone = scratch.picture(&["--prompt", prompt.as_str().unwrap(), "--seed", &seed]);
+        assert!(is_same(&together, &alone), "{name}");
+    }
+}
+
+#[test]
+fn a_file_path_is_folder_and_name() {
+    let scratch = Scratch::new();
+    scratch
+        .generate(&["--output-file-path", "a/b.c/d", "--num-outputs", "2"])
+        .success();
+    assert_eq!(scratch.names("a/b.c"), ["d_0.png", "d_1.png"]);
+    scratch.generate(&["--output-file-path", "e.png"]).success();
+    assert_eq!(
+        scratch.names("."),
+        ["a/", "a/b.c/", "a/b.c/d_0.png", "a/b.c/d_1.png", "e.png"]
+    );
+}
+
+#[test]
+fn nothing_is_saved_when_nothing_is_to_be() {
+    let scratch = Scratch::new();
+    let run = scratch
+        .generate(&["--save-output", "--no-save-output"])
+        .success();
+    assert!(!run.stdout.contains("Output saved"));
+    assert_eq!(scratch.names("."), [""; 0]);
+    scratch
+        .generate(&["--no-save-output", "--save-output"])
+        .success();
+    assert_eq!(scratch.names("outputs").len(), 1);
+}
+
+#[test]
+fn json_has_stdout_for_itself() {
+    let scratch = Scratch::new();
+    let run = scratch
+        .generate(&[
+            "--json",
+            "--output-file-path",
+            "a.png",
+            "--perf-dump-path",
+            "p.json",
+        ])
+        .success();
+    let json = run.json();
+    let keys =
+        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(
+        keys(&json),
+        [
+            "cold_start_ms",
+            "device",
+            "load",
+            "model",
+            "outputs",
+            "perf_dump_path",
+            "request_id"
+        ]
+    );
+    assert_eq!(
+        keys(&json["outputs"][0]),
+        [
+            "denoise_steps_ms",
+            "height",
+            "path",
+            "prompt",
+            "request_id",
+            "save_ms",
+            "seed",
+            "stages",
+            "total_duration_ms",
+            "width"
+        ]
+    );
+    assert_eq!(json["outputs"][0]["path"], "a.png");
+    assert_eq!(json["perf_dump_path"], "p.json");
+    assert!(run.stderr.contains("Output saved to a.png"));
+    let full = Command::new("sh")
+        .args([
+            "-c",
+            "exec \"$0\" \"$@\" >/dev/full",
+            env!("CARGO_BIN_EXE_qwen-gen"),
+        ])
+        .args(generate_args(&["--json", "--no-save-output", "--quiet"]))
+        .output()
+        .unwrap();
+    assert_eq!(full.status.code(), Some(1));
+}
+
+#[test]
+fn the_log_level_decides_what_is_printed() {
+    let scratch = Scratch::new();
+    let run = |args: &[&str]| {
+        scratch
+            .generate(&[args, &["--output-file-path", "a.png", "--width", "70"]].concat())
+            .success()
+    };
+    let warning = "warning: 70x64 is rounded down to 64x64: sides are multiples of 16\n";
+    for flag in [&["-q"][..], &["--quiet"], &["--log-level", "warning"]] {
+        let quiet = run(flag);
+        assert_eq!(quiet.stdout.lines().count(), 1, "{}", quiet.stdout);
+        assert!(quiet.stdout.ends_with("Output saved to a.png\n"));
+        assert_eq!(quiet.stderr, warning);
+    }
+    assert_eq!(run(&["--log-level", "error"]).stderr, "");
+    let default = run(&[]);
+    assert!(
+        default.stdout.contains("DenoisingStage") && default.stdout.contains("<redacted, len=12>")
+    );
+    assert_eq!(default.stderr, warning);
+    for flag in [&["-v"][..], &["-vv"], &["--log-level", "debug"]] {
+        let verbose = run(flag).stdout;
+        assert!(
+            verbose.contains("a red circle") && verbose.contains("loading vae"),
+            "{verbose}"
+        );
+    }
+}
+
+#[test]
+fn the_picture_carries_its_recipe() {
+    let scratch = Scratch::new();
+    let args = [
+        "--prompt",
+        "ein Kreis,\nrot 红",
+        "--negative-prompt",
+        " blue ",
+        "--guidance-scale",
+        "2.5",
+        "--seed",
+        "9",
+        "--generator-device",
+        "cpu",
+    ];
+    let picture = scratch.picture(&args);
+    let mut recipe = picture.recipe();
+    let id = recipe["request_id"].take();
+    assert_eq!(id.as_str().unwrap().len(), 36);
+    assert_eq!(
+        recipe,
+        json!({
+            "version": env!("CARGO_PKG_VERSION"), "model": "builtin:tiny", "device": "cpu", "request_id": null,
+            "prompt": "ein Kreis,\nrot 红", "negative_prompt": "blue", "width": 64, "height": 64,
+            "num_inference_steps": 2, "true_cfg_scale": 2.5, "seed": 9, "generator_device": "cpu",
+            "dit_precision": "fp32", "vae_precision": "fp32", "text_encoder_precision": "fp32",
+            "max_sequence_length": 1024,
+        })
+    );
+    assert_eq!(
+        picture.text["parameters"],
+        format!(
+            "ein Kreis,\nrot 红\nNegative prompt: blue\nSteps: 2, Sampler: Euler, CFG scale: 2.5, Seed: 9, \
+             Size: 64x64, Model: \"builtin:tiny\", Version: qwen-gen {}",
+            env!("CARGO_PKG_VERSION")
+        )
+    );
+    let bare = scratch.picture(&[&args[..], &["--no-metadata"]].concat());
+    assert!(bare.text.is_empty());
+    assert_eq!(bare.rgb, picture.rgb);
+}
+
+#[test]
+fn a_seed_is_a_picture_on_any_number_of_threads() {
+    let scratch = Scratch::new();
+    for generator in ["cpu", "cuda"] {
+        let picture = |threads: &str| {
+            let args = generate_args(&[
+                "--generator-device",
+                generator,
+                "--output-file-path",
+                "a.png",
+            ]);
+            let mut command = scratch.command(&args);
+            Run::of(command.env("RAYON_NUM_THREADS", threads)).success();
+            Picture::read(&scratch.path("a.png"))
+        };
+        let first = picture("2");
+        assert_eq!(first.rgb, picture("2").rgb, "{generator}");
+        assert!(
+            is_same(&first, &picture("1")) && is_same(&first, &picture("5")),
+            "{generator}"
+        );
+    }
+}
+
+/// Each flag against the defaults: the picture must differ, or be the same.
+#[test]
+fn flags_that_change_the_picture_do_and_others_do_not() {
+    let scratch = Scratch::new();
+    let default = scratch.picture(&[]);
+    for changing in [
+        &["--prompt", "a blue circle"][..],
+        &["--prompt", ""],
+        &["--negative-prompt", "green"],
+        &["--negative-prompt", ""],
+        &["--num-inference-steps", "3"],
+        &["--guidance-scale", "2"],
+        &["--guidance-scale", "1"],
+        &["--true-cfg-scale", "2"],
+        &["--seed", "43"],
+        &["--generator-device", "cpu"],
+        &["--max-sequence-length", "2"],
+        &["--load-format", "dummy"],
+        &["--dit-precision", "bf16"],
+        &["--vae-precision", "bf16"],
+        &["--text-encoder-precisions", "bf16"],
+        &["--model-path", checkpoint("tiny-a").to_str().unwrap()],
+    ] {
+        assert_ne!(scratch.picture(changing).rgb, default.rgb, "{changing:?}");
+    }
+    for keeping in [
+        &["--negative-prompt", " "][..],
+        &["--guidance-scale", "9", "--true-cfg-scale", "4"],
+        &["--seed", "42"],
+        &["--generator-device", "cuda"],
+        &["--max-sequence-length", "100"],
+        &["--load-format", "safetensors"],
+        &["--device", "cpu"],
+        &["--num-gpus", "1"],
+        &[
+            "--dit-precision",
+            "fp32",
+            "--vae-precision",
+            "fp32",
+            "--text-encoder-precisions",
+            "fp32",
+        ],
+        &["--warmup-mode", "request"],
+        &["--warmup-mode", "request", "--warmup-steps", "7"],
+        &["--warmup-mode", "off"],
+        &["--width", "79", "--height", "65"],
+        &["--no-metadata"],
+        &["--json"],
+        &["-v"],
+    ] {
+        assert_eq!(scratch.picture(keeping).rgb, default.rgb, "{keeping:?}");
+    }
+}
+
+#[test]
+fn without_guidance_nothing_is_negative() {
+    let scratch = Scratch::new();
+    for scale in ["0", "0.5", "1"] {
+        let off = ["--guidance-scale", scale];
+        let picture = scratch.picture(&off);
+        assert_eq!(picture.recipe()["negative_prompt"], Value::Null);
+        let negative =
+            scratch.picture(&[&off[..], &["--negative-prompt", "a blue square"]].concat());
+        assert_eq!(picture.rgb, negative.rgb, "{scale}");
+    }
+}
+
+#[test]
+fn sides_are_multiples_of_16_and_follow_from_each_other() {
+    let scratch = Scratch::new();
+    // Loading fails, after the size has been told.
+    copy_checkpoint("tiny-a", &scratch.path("model"));
+    fs::copy(
+        scratch.path("model/vae/diffusion_pytorch_model.safetensors"),
+        scratch.path("model/text_encoder/model-00001-of-00002.safetensors"),
+    )
+    .unwrap();
+    fs::remove_file(scratch.path("model/text_encoder/model.safetensors.index.json")).unwrap();
+    fs::remove_file(scratch.path("model/text_encoder/model-00002-of-00002.safetensors")).unwrap();
+    for (flags, size, rounded) in [
+        (&[][..], "1280x720", false),
+        (&["--width", "100", "--height", "70"], "96x64", true),
+        (&["--width", "1664"], "1664x928", true),
+        (&["--height", "1440"], "2560x1440", false),
+        (&["--720p"], "1280x720", false),
+        (&["--1080p"], "1920x1072", true),
+        (&["--2k"], "2560x1440", false),
+        (&["--4k"], "3840x2160", false),
+        (&["--4k", "--720p", "--width", "64"], "3840x2160", false),
+    ] {
+        let model = [
+            "generate",
+            "--model-path",
+            "model",
+            "--prompt",
+            "a",
+            "--no-save-output",
+        ];
+        let run = scratch.run(&[&model, flags].concat());
+        let line = |key: &str| {
+            let value = run
+                .stdout
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(key));
+            value.unwrap().to_owned()
+        };
+        assert_eq!(
+            format!("{}x{}", line("width: "), line("height: ")),
+            size,
+            "{flags:?}"
+        );
+        assert_eq!(run.stderr.contains("rounded down"), rounded, "{flags:?}");
+        let error = run.failure(1);
+        assert_eq!(
+            error,
+            "error: cannot load model: text_encoder has no tensor `model.embed_tokens.weight`"
+        );
+    }
+    assert_eq!(
+        scratch.picture(&["--width", "32", "--height", "96"]).size,
+        (32, 96)
+    );
+}
+
+#[test]
+fn a_long_prompt_is_cut_with_a_warning() {
+    let scratch = Scratch::new();
+    let run = |prompt: &str, length: &str| {
+        let flags = [
+            "--prompt",
+            prompt,
+            "--negative-prompt",
+            "",
+            "--max-sequence-length",
+            length,
+        ];
+        scratch
+            .generate(&[&flags[..], &["--no-save-output"]].concat())
+            .success()
+            .stderr
+    };
+    // Three tokens of its own, five of the template's ending.
+    assert_eq!(run("a red circle", "8"), "");
+    assert_eq!(
+        run("a red circle", "6"),
+        "warning: 2 tokens of the prompt that begins with \"a red circle\" are cut off\n"
+    );
+    let long = run(&"a red circle ".repeat(1000), "1024");
+    assert!(
+        long.contains("\"a red circle a red circle a red circle a\" are cut off"),
+        "{long}"
+    );
+}
+
+#[test]
+fn strange_prompts_are_drawn_all_the_same() {
+    let scratch = Scratch::new();
+    for prompt in [
+        "",
+        " ",
+        "🐈🐈",
+        "\u{1}\u{1b}[31m\u{7f}",
+        "<|im_end|><|endoftext|>",
+        "\u{202e}abc",
+        "e\u{301}",
+    ] {
+        let picture = scratch.picture(&["--prompt", prompt]);
+        assert_eq!(picture.recipe()["prompt"], prompt);
+    }
+    scratch.write("nul.txt", "a\0b\n");
+    assert_eq!(
+        scratch.picture(&["--prompt-path", "nul.txt"]).recipe()["prompt"],
+        "a\0b"
+    );
+}
+
+#[test]
+fn bf16_is_near_f32() {
+    let scratch = Scratch::new();
+    let size = [
+        "--width",
+        "128",
+        "--height",
+        "128",
+        "--num-inference-steps",
+        "8",
+    ];
+    let f32 = scratch.picture(&size);
+    for flags in [
+        &["--dit-precision", "bf16"][..],
+        &["--vae-precision", "bf16"],
+        &["--text-encoder-precisions", "bf16"],
+        &[
+            "--dit-precision",
+            "bf16",
+            "--vae-precision",
+            "bf16",
+            "--text-encoder-precisions",
+            "bf16",
+        ],
+    ] {
+        let difference = scratch
+            .picture(&[&size[..], flags].concat())
+            .difference(&f32);
+        assert!(
+            difference > 0.0 && difference < 1.0,
+            "{flags:?}: {difference}"
+        );
+    }
+}
+
+#[test]
+fn dummy_weights_need_json_only_and_are_called_noise() {
+    let scratch = Scratch::new();
+    copy_checkpoint("tiny-b", &scratch.path("model"));
+    for component in ["text_encoder", "transformer", "vae"] {
+        for name in scratch.names(&format!("model/{component}")) {
+            if name.contains("safetensors") {
+                fs::remove_file(scratch.path(&format!("model/{component}/{name}"))).unwrap();
+            }
+        }
+    }
+    let model = ["--model-path", "model"];
+    let run = scratch
+        .generate(&[&model[..], &["--load-format", "dummy"]].concat())
+        .success();
+    assert_eq!(
+        run.stderr,
+        "warning: --load-format dummy: the weights are random, so the picture is noise\n"
+    );
+    let error = scratch.generate(&model).failure(1);
+    assert_eq!(error, "error: text_encoder: no *.safetensors");
+}
+
+#[test]
+fn a_warm_up_is_not_told_of_but_in_one_line() {
+    let scratch = Scratch::new();
+    let lines = |flags: &[&str]| {
+        let run = scratch
+            .generate(&[flags, &["--no-save-output"]].concat())
+            .success();
+        without_measurements(&run.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let cold = lines(&[]);
+    let mut warm = lines(&["--warmup-mode", "request"]);
+    let extra = warm
+        .iter()
+        .position(|line| line.contains("Warmed-up request processed in"))
+        .unwrap();
+    assert_eq!(
+        warm.remove(extra),
+        "[# #] Warmed-up request processed in # seconds (with warmup excluded)"
+    );
+    assert_eq!(warm, cold);
+}
+
+#[test]
+fn outputs_are_checked_before_the_model_is_looked_at() {
+    let scratch = Scratch::new();
+    scratch.write("file", "");
+    scratch.write("broken/model_index.json", "{");
+    fs::create_dir_all(scratch.path("folder.png")).unwrap();
+    let before = scratch.names(".");
+    for (flags, why) in [
+        (
+            &["--output-path", "file"][..],
+            "cannot create the folder file: File exists",
+        ),
+        (
+            &["--output-path", "file/x"],
+            "cannot create the folder file/x: Not a directory",
+        ),
+        (
+            &["--output-file-path", "folder.png"],
+            "cannot write folder.png: it is a folder",
+        ),
+        (
+            &["--perf-dump-path", "folder.png"],
+            "cannot write folder.png: it is a folder",
+        ),
+        (
+            &["--perf-dump-path", "file/perf.json"],
+            "cannot write file/perf.json: cannot create the folder file",
+        ),
+        (
+            &["--perf-dump-path", "/proc/perf.json"],
+            "cannot write /proc/perf.json: cannot write to the folder /proc",
+        ),
+        (
+            &["--perf-dump-path", "/dev/null"],
+            "cannot write /dev/null: it is not a regular file",
+        ),
+    ] {
+        let no_picture = if flags[0] == "--perf-dump-path" {
+            &["--no-save-output"][..]
+        } else {
+            &[]
+        };
+        let error = scratch
+            .generate(&[&["--model-path", "broken"], flags, no_picture].concat())
+            .failure(1);
+        assert!(error.contains(why), "{flags:?}: {error}");
+    }
+    let error = scratch
+        .generate(&["--model-path", "broken", "--no-save-output"])
+        .failure(1);
+    assert!(
+        error.starts_with("error: model_index.json: not valid JSON"),
+        "{error}"
+    );
+    assert_eq!(scratch.names("."), before);
+}
+
+#[test]
+fn two_outputs_do_not_go_to_one_place() {
+    let scratch = Scratch::new();
+    let error = scratch
+        .generate(&[
+            "--output-file-path",
+            "a/b.png",
+            "--perf-dump-path",
+            "a/../a/b.png",
+        ])
+        .failure(2);
+    assert_eq!(
+        error,
+        "error: --perf-dump-path a/../a/b.png: a picture goes there"
+    );
+}
+
+#[test]
+fn paths_that_json_cannot_hold_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new();
+    for flag in ["--output-path", "--output-file-path", "--perf-dump-path"] {
+        let mut command = scratch.command(&generate_args(&[]));
+        command.arg(flag).arg(OsStr::from_bytes(b"a\xff"));
+        let error = Run::of(&mut command).failure(2);
+        assert_eq!(error, format!("error: {flag} a\u{fffd}: not UTF-8"));
+    }
+}
+
+#[test]
+fn a_prompt_file_is_never_waited_for() {
+    let scratch = Scratch::new();
+    let made = Command::new("mkfifo")
+        .arg(scratch.path("fifo.txt"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let error = scratch.generate(&["--prompt-path", "fifo.txt"]).failure(2);
+    assert_eq!(error, "error: --prompt-path fifo.txt: not a regular file");
+}
+
+#[test]
+fn a_prompt_that_cannot_be_tokenised_is_refused_before_loading() {
+    let scratch = Scratch::new();
+    scratch.write("blanks.txt", format!("a{}b", " ".repeat(1_500_000)));
+    let run = scratch.generate(&["--prompt-path", "blanks.txt"]);
+    assert!(!run.stdout.contains("Stage"));
+    assert_eq!(
+        run.failure(2),
+        "error: the prompt has too many blanks in a row"
+    );
+}
+
+#[test]
+fn a_tokenizer_larger_than_the_embedding_is_refused() {
+    let scratch = Scratch::new();
+    copy_checkpoint("tiny-a", &scratch.path("model"));
+    let file = scratch.path("model/text_encoder/config.json");
+    let config = fs::read_to_string(&file).unwrap();
+    let vocab_size =
+        serde_json::from_str::<Value>(&config).unwrap()["text_config"]["vocab_size"].clone();
+    fs::write(
+        &file,
+        config.replace(
+            &format!("\"vocab_size\": {vocab_size}"),
+            "\"vocab_size\": 700",
+        ),
+    )
+    .unwrap();
+    let error = scratch.generate(&["--model-path", "model"]).failure(1);
+    assert!(
+        error.starts_with(
+            "error: text_encoder/config.json: `vocab_size` is 700, but the tokenizer has the id "
+        ),
+        "{error}"
+    );
+}
+
+/// Overwrites a tensor of the random checkpoint with NaN.
+fn poison(file: &Path, tensor: &str) {
+    let mut bytes = fs::read(file).unwrap();
+    let header_bytes = usize::try_from(u64::from_le_bytes(*bytes.first_chunk().unwrap())).unwrap();
+    let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+    let offset = |i: usize| {
+        8 + header_bytes
+            + usize::try_from(header[tensor]["data_offsets"][i].as_u64().unwrap()).unwrap()
+    };
+    bytes[offset(0)..offset(1)].fill(0xff);
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_result_that_is_not_finite_is_no_picture() {
+    for (file, tensor, what) in [
+        (
+            "transformer/diffusion_pytorch_model.safetensors",
+            "proj_out.bias",
+            "the denoised latents",
+        ),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            "decoder.conv_out.bias",
+            "the decoded picture",
+        ),
+    ] {
+        let scratch = Scratch::new();
+        copy_checkpoint("tiny-b", &scratch.path("model"));
+        poison(&scratch.path("model").join(file), tensor);
+        let run = scratch.generate(&["--model-path", "model", "--perf-dump-path", "perf.json"]);
+        assert_eq!(
+            run.failure(1),
+            format!("error: the picture was not made: NaN or infinity in {what}")
+        );
+        assert_eq!(scratch.names("outputs"), [""; 0]);
+        assert!(!scratch.path("perf.json").exists());
+    }
+}
+
+/// A file size limit makes each write fail in turn.
+#[test]
+fn a_failed_write_leaves_no_part_of_a_file() {
+    let scratch = Scratch::new();
+    let args = [
+        "--output-file-path",
+        "out/a.png",
+        "--perf-dump-path",
+        "out/perf.json",
+    ];
+    let limited = |blocks: u32| {
+        let mut command = assert_cmd::Command::new("sh");
+        command
+            .args([
+                "-c",
+                &format!("ulimit -f {blocks}; exec \"$0\" \"$@\""),
+                env!("CARGO_BIN_EXE_qwen-gen"),
+            ])
+            .args(generate_args(&args))
+            .current_dir(scratch.path("."));
+        Run::of(&mut command)
+    };
+    for blocks in [0, 1, 4] {
+        let error = limited(blocks).failure(1);
+        assert_eq!(
+            error,
+            "error: the picture was not made: cannot write out/a.png: File too large (os error 27)"
+        );
+        assert_eq!(scratch.names("out"), [""; 0]);
+    }
+    limited(10_000).success();
+    assert_eq!(scratch.names("out"), ["a.png", "perf.json"]);
+    let old = fs::read(scratch.path("out/a.png")).unwrap();
+    limited(1).failure(1);
+    assert_eq!(fs::read(scratch.path("out/a.png")).unwrap(), old);
+    assert_eq!(scratch.names("out"), ["a.png", "perf.json"]);
+}
+
+#[test]
+fn a_closed_pipe_stops_nothing() {
+    let scratch = Scratch::new();
+    let args = generate_args(&["--output-file-path", "out/a.png"]);
+    for redirection in [
+        "| true",
+        ">&-",
+        ">&- 2>&-",
+        "<&- >&- 2>&-",
+        ">/dev/full 2>/dev/full",
+    ] {
+        let line = format!("{{ \"$0\" \"$@\"; echo $? >code; }} {redirection}");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &line, env!("CARGO_BIN_EXE_qwen-gen")])
+            .args(&args)
+            .current_dir(scratch.path("."));
+        command.output().unwrap();
+        assert_eq!(
+            fs::read_to_string(scratch.path("code")).unwrap(),
+            "0\n",
+            "{redirection}"
+        );
+        assert_eq!(scratch.names("out"), ["a.png"], "{redirection}");
+        fs::remove_dir_all(scratch.path("out")).unwrap();
+    }
+}
+
+/// A run of very many steps, once it is denoising.
+fn long_run(scratch: &Scratch) -> Child {
+    let args = [
+        "--num-inference-steps",
+        "1000",
+        "--width",
+        "256",
+        "--height",
+        "256",
+        "--output-file-path",
+        "out/a.png",
+        "--perf-dump-path",
+        "out/perf.json",
+    ];
+    let log = fs::File::create(scratch.path("log")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
+        .args(generate_args(&args))
+        .current_dir(scratch.path("."))
+        .stdout(log)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !fs::read_to_string(scratch.path("log"))
+        .unwrap()
+        .contains("[DenoisingStage] started")
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "it does not start"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn send(signal: &str, child: &Child) {
+    let line = format!("kill -{signal} {}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &line])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn a_signal_stops_the_run_at_the_next_step() {
+    for (signal, code, what) in [("INT", 130, "interrupted"), ("TERM", 143, "terminated")] {
+        let scratch = Scratch::new();
+        let child = long_run(&scratch);
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr, format!("error: the picture was not made: {what}\n"));
+        assert_eq!(scratch.names("out"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let scratch = Scratch::new();
+    let child = long_run(&scratch);
+    // Both arrive within the step.
+    let line = format!("kill -INT {0}; kill -TERM {0}; kill -TERM {0}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &line])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        matches!(output.status.code(), Some(130 | 143)),
+        "{:?}",
+        output.status
+    );
+    assert_eq!(scratch.names("out"), [""; 0]);
+}
