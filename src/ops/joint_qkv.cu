@@ -26,14 +26,15 @@ __device__ Row<T> find_row(T *joint, const T *txt, const float *cos, const float
 }
 
 // dh / 8 lanes (a power of two up to 32) take a head, 8 elements each: the block's groups of lanes
-// walk over the 2 * heads heads. A lane sees the same elements of every head, so weights and angles
-// are read once.
+// walk over the 2 * heads heads, BATCH at a time. A lane sees the same elements of every head, so
+// weights and angles are read once. Rows are rotated in place, which keeps the compiler from moving a
+// load before a store: a batch is loaded whole before any of it is written.
 template <typename T>
 __device__ void by_vectors(T *joint, const T *txt, const T *norm_q, const T *norm_k, const T *norm_added_q,
                            const T *norm_added_k, const float *cos, const float *sin, int heads, int dh, int img_begin,
                            int img_end) {
-    constexpr int VEC = 8, HALF = 16 / sizeof(T);  // a load moves at most 16 bytes
-    const int d = heads * dh, lanes = dh / VEC, at = threadIdx.x % lanes * VEC;
+    constexpr int VEC = 8, BATCH = 3, HALF = 16 / sizeof(T);  // a load moves at most 16 bytes
+    const int d = heads * dh, lanes = dh / VEC, at = threadIdx.x % lanes * VEC, groups = blockDim.x / lanes;
     const Row<T> row = find_row(joint, txt, cos, sin, d, dh, img_begin, img_end);
     float c[VEC / 2], s[VEC / 2], weights[2][VEC];
     load<float, VEC / 2>(c, row.cos + at / 2);
@@ -43,29 +44,40 @@ __device__ void by_vectors(T *joint, const T *txt, const T *norm_q, const T *nor
     for (int i = 0; i < 2; i++)
 #pragma unroll
         for (int j = 0; j < VEC; j++) weights[i][j] = to_float(norms[i][at + j]);
+    // A group is a whole part of a warp, and all of its lanes take the same heads.
+    const unsigned mask = lanes == 32 ? 0xffffffff : ((1u << lanes) - 1) << (threadIdx.x % 32 / lanes * lanes);
 
-#pragma unroll 3
-    for (int head = threadIdx.x / lanes; head < 2 * heads; head += blockDim.x / lanes) {
-        const size_t from = (size_t)head * dh + at;
-        float v[VEC], squares = 0.f;
+    for (int first = threadIdx.x / lanes; first < 2 * heads; first += BATCH * groups) {
+        float v[BATCH][VEC];
 #pragma unroll
-        for (int j = 0; j < VEC; j += HALF) load<T, HALF>(*(float(*)[HALF])(v + j), row.in + from + j);
+        for (int b = 0; b < BATCH; b++) {
+            const int head = first + b * groups;
+            if (head >= 2 * heads) continue;
 #pragma unroll
-        for (int j = 0; j < VEC; j++) squares += v[j] * v[j];
-        // A group is a whole part of a warp, and all of its lanes are in the same iteration.
-        const unsigned mask = lanes == 32 ? 0xffffffff : ((1u << lanes) - 1) << (threadIdx.x % 32 / lanes * lanes);
-        for (int offset = lanes / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(mask, squares, offset);
-        const float inverse = rsqrtf(squares / dh + EPS);
-        const bool is_k = head >= heads;
-#pragma unroll
-        for (int j = 0; j < VEC; j += 2) {
-            const float re = v[j] * inverse * (is_k ? weights[1][j] : weights[0][j]);
-            const float im = v[j + 1] * inverse * (is_k ? weights[1][j + 1] : weights[0][j + 1]);
-            v[j] = re * c[j / 2] - im * s[j / 2];
-            v[j + 1] = re * s[j / 2] + im * c[j / 2];
+            for (int j = 0; j < VEC; j += HALF)
+                load<T, HALF>(*(float(*)[HALF])(v[b] + j), row.in + (size_t)head * dh + at + j);
         }
 #pragma unroll
-        for (int j = 0; j < VEC; j += HALF) store<T, HALF>(row.out + from + j, *(float(*)[HALF])(v + j));
+        for (int b = 0; b < BATCH; b++) {
+            const int head = first + b * groups;
+            if (head >= 2 * heads) continue;
+            float squares = 0.f;
+#pragma unroll
+            for (int j = 0; j < VEC; j++) squares += v[b][j] * v[b][j];
+            for (int offset = lanes / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(mask, squares, offset);
+            const float inverse = rsqrtf(squares / dh + EPS);
+            const bool is_k = head >= heads;
+#pragma unroll
+            for (int j = 0; j < VEC; j += 2) {
+                const float re = v[b][j] * inverse * (is_k ? weights[1][j] : weights[0][j]);
+                const float im = v[b][j + 1] * inverse * (is_k ? weights[1][j + 1] : weights[0][j + 1]);
+                v[b][j] = re * c[j / 2] - im * s[j / 2];
+                v[b][j + 1] = re * s[j / 2] + im * c[j / 2];
+            }
+#pragma unroll
+            for (int j = 0; j < VEC; j += HALF)
+                store<T, HALF>(row.out + (size_t)head * dh + at + j, *(float(*)[HALF])(v[b] + j));
+        }
     }
     if (!row.is_img) {
         for (int i = 2 * d + threadIdx.x; i < 3 * d; i += blockDim.x) row.out[i] = row.in[i];

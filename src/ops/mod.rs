@@ -23,6 +23,7 @@ pub mod rope_half;
 pub(crate) mod span;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod to_bytes;
 
 pub use attention::{AttentionShape, attention};
 pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
@@ -33,3 +34,4 @@ pub use layer_norm::{adaptive_layer_norm, gated_residual_layer_norm};
 pub use linear::{Linear, linear, linear_gelu};
 pub use rms_norm_silu::{rms_norm_channels, rms_norm_silu};
 pub use rope_half::rope_half;
+pub use to_bytes::to_bytes;

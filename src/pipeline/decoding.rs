@@ -1,12 +1,13 @@
 //! Latents to 8-bit pixels.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::Sampling;
 use super::latents::unpack_latents;
 use crate::config::vae::VaeConfig;
 use crate::error::{Error, Result};
 use crate::model::vae::VaeDecoder;
+use crate::ops::to_bytes;
 
 /// An 8-bit RGB picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +31,10 @@ pub(super) fn decode(
     check_finite(latents, "the denoised latents")?;
     let latents = unpack_latents(latents, sampling.grid())?;
     let pixels = vae.decode(&denormalise(&latents, config, dtype)?)?;
-    let pixels = pixels.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-    let pixels: Vec<f32> = pixels.flatten_all()?.to_vec1()?;
     Ok(Picture {
         width: sampling.width,
         height: sampling.height,
-        rgb: to_bytes(&pixels)?,
+        rgb: to_bytes(&pixels)?.ok_or_else(|| not_finite("the decoded picture"))?,
     })
 }
 
@@ -46,22 +45,6 @@ fn denormalise(latents: &Tensor, config: &VaeConfig, dtype: DType) -> candle_cor
         .broadcast_mul(&statistic(&config.latents_std)?)?
         .broadcast_add(&statistic(&config.latents_mean)?)?
         .to_dtype(dtype)
-}
-
-/// `[-1, 1]` to `0..=255`, rounded to nearest, ties to even.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to the range of a byte"
-)]
-fn to_bytes(pixels: &[f32]) -> Result<Vec<u8>> {
-    if !pixels.iter().all(|p| p.is_finite()) {
-        return Err(not_finite("the decoded picture"));
-    }
-    Ok(pixels
-        .iter()
-        .map(|p| (p.mul_add(0.5, 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8)
-        .collect())
 }
 
 fn check_finite(tensor: &Tensor, what: &str) -> Result<()> {
@@ -76,20 +59,5 @@ fn check_finite(tensor: &Tensor, what: &str) -> Result<()> {
 fn not_finite(what: &str) -> Error {
     Error::NonFinite {
         what: what.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pixels_round_to_nearest() -> Result<()> {
-        assert_eq!(
-            to_bytes(&[-1.0, 0.0, 1.0, -0.9961, 2.0])?,
-            [0, 128, 255, 0, 255]
-        );
-        assert!(to_bytes(&[f32::NAN]).is_err());
-        Ok(())
     }
 }

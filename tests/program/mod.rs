@@ -66,7 +66,7 @@ impl Scratch {
             .env_remove("COLUMNS")
             .env_remove("RUST_BACKTRACE")
             .env("SGLANG_GIT_COMMIT", "abc1234")
-            .timeout(Duration::from_secs(120));
+            .timeout(Duration::from_mins(2));
         command
     }
 

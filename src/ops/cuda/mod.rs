@@ -27,6 +27,7 @@ const MODULES: &[&[u8]] = &[
     include_bytes!(concat!(env!("OUT_DIR"), "/joint_qkv.fatbin")),
     include_bytes!(concat!(env!("OUT_DIR"), "/rms_norm_silu.fatbin")),
     include_bytes!(concat!(env!("OUT_DIR"), "/rope_half.fatbin")),
+    include_bytes!(concat!(env!("OUT_DIR"), "/to_bytes.fatbin")),
 ];
 
 /// What one device needs beyond its candle handle.

@@ -10,8 +10,9 @@ use candle_core::cuda_backend::cudarc::driver::{CudaStream, sys::CUevent_flags};
 
 use crate::files;
 
-/// Timed runs of each candidate, one round after the other: clocks drift within a second.
-const ROUNDS: usize = 5;
+/// Timed runs of each candidate, one round after the other: clocks drift within a second, and what
+/// counts is the speed of a card that has been busy for a while.
+const ROUNDS: usize = 25;
 
 /// Largest cache file that is read.
 const MAX_BYTES: u64 = 1 << 20;
