@@ -150,7 +150,7 @@ mod fused {
 
     /// Largest matrix of patches.
     const MAX_PATCHES_BYTES: usize = 256 << 20;
-    const THREADS: u32 = 256;
+    const THREADS: usize = 256;
     /// Enough blocks for every GPU; threads loop over what is left.
     const MAX_BLOCKS: usize = 1 << 16;
 
@@ -195,7 +195,7 @@ mod fused {
     }
 
     fn blocks(elements: usize) -> usize {
-        elements.div_ceil(THREADS as usize).min(MAX_BLOCKS)
+        elements.div_ceil(THREADS).min(MAX_BLOCKS)
     }
 
     fn upsample(context: &Context, x: &Tensor) -> Result<Tensor> {

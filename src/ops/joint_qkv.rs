@@ -69,7 +69,7 @@ fn fused(
 ) -> Result<Tensor> {
     use super::cuda::{self, Arg};
     use super::linear::{Activation, fused_into};
-    const THREADS: u32 = 256;
+    const THREADS: usize = 256;
 
     let (d, dh) = (img.dim(1)?, layer.norm_q.dims1()?);
     let (rows, image) = (layout.rows(), layout.image_rows());

@@ -69,7 +69,7 @@ fn fused(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
         Arg::Int(silu.into()),
     ];
     let kernel = format!("rms_norm_silu_{}{kind}", cuda::suffix(x.dtype())?);
-    context.launch(&kernel, pixels.div_ceil(WARPS), 32 * WARPS as u32, &args)?;
+    context.launch(&kernel, pixels.div_ceil(WARPS), 32 * WARPS, &args)?;
     Ok(out)
 }
 

@@ -47,7 +47,7 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
     use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 
     use super::cuda::{self, Arg};
-    const THREADS: u32 = 256;
+    const THREADS: usize = 256;
     const MAX_BLOCKS: usize = 1 << 14;
 
     let context = cuda::context(pixels.device())?;
@@ -63,7 +63,7 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
         Arg::Long(n as u64),
     ];
     let kernel = format!("to_bytes_{}", cuda::suffix(pixels.dtype())?);
-    let blocks = n.div_ceil(THREADS as usize).min(MAX_BLOCKS);
+    let blocks = n.div_ceil(THREADS).min(MAX_BLOCKS);
     context.launch(&kernel, blocks, THREADS, &args)?;
     let is_finite = device.clone_dtoh(&not_finite)? == [0];
     Ok(if is_finite {

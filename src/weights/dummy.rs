@@ -41,7 +41,7 @@ fn uniform_on_device(
     device: &Device,
 ) -> Result<Tensor> {
     use crate::ops::cuda::{self, Arg};
-    const THREADS: u32 = 256;
+    const THREADS: usize = 256;
     /// Enough for every GPU; threads loop over what is left.
     const MAX_BLOCKS: usize = 1 << 14;
 
@@ -54,7 +54,7 @@ fn uniform_on_device(
         Arg::Float(width),
         Arg::Long(n as u64),
     ];
-    let blocks = n.div_ceil(THREADS as usize).min(MAX_BLOCKS);
+    let blocks = n.div_ceil(THREADS).min(MAX_BLOCKS);
     let kernel = format!("uniform_{}", cuda::suffix(dtype)?);
     cuda::context(device)?.launch(&kernel, blocks, THREADS, &args)?;
     Ok(out)

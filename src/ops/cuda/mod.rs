@@ -93,7 +93,8 @@ impl Context {
 
 /// The context of `device`, made at its first use.
 pub(crate) fn context(device: &Device) -> Result<Arc<Context>> {
-    static CONTEXTS: OnceLock<Mutex<Vec<(usize, Arc<Context>)>>> = OnceLock::new();
+    type Contexts = Mutex<Vec<(usize, Arc<Context>)>>;
+    static CONTEXTS: OnceLock<Contexts> = OnceLock::new();
     let device = device.as_cuda_device()?;
     // Handles are the address of the context: one for each opened device.
     let key = Arc::as_ptr(device.cuda_stream().context()).addr();
@@ -136,9 +137,9 @@ impl Context {
     /// # Errors
     /// When there is no such kernel, the grid is empty or too large, or the launch fails.
     #[expect(unsafe_code, reason = "kernels take raw pointers")]
-    pub(crate) fn launch(&self, name: &str, grid: usize, block: u32, args: &[Arg]) -> Result<()> {
+    pub(crate) fn launch(&self, name: &str, grid: usize, block: usize, args: &[Arg]) -> Result<()> {
         let function = self.function(name)?;
-        let Ok(grid) = u32::try_from(grid) else {
+        let (Ok(grid), Ok(block)) = (u32::try_from(grid), u32::try_from(block)) else {
             bail!("`{name}`: a grid of {grid} blocks is too large")
         };
         let config = LaunchConfig {

@@ -24,7 +24,7 @@ pub(super) enum DataType {
 #[derive(Debug, Clone, Copy)]
 enum Type {
     Handle = 0,
-    DataType = 1,
+    Dtype = 1,
     Boolean = 2,
     Int64 = 3,
     Float = 4,
@@ -125,8 +125,8 @@ struct Descriptor {
 
 /// An executable plan of one graph.
 pub(super) struct Plan {
-    plan: Descriptor,
-    /// Ids and number of the tensors in memory.
+    descriptor: Descriptor,
+    /// Of the tensors in memory.
     ids: Vec<i64>,
     /// Passed by value, from host memory.
     scale: Option<Box<f32>>,
@@ -225,7 +225,7 @@ impl Library {
                 let mut workspace = 0i64;
                 plan.get(402, Type::Int64, std::slice::from_mut(&mut workspace))?;
                 return Ok(Some(Plan {
-                    plan,
+                    descriptor: plan,
                     ids: (1..).take(graph.tensors.len()).collect(),
                     scale: scale.map(Box::new),
                     workspace_bytes: usize::try_from(workspace).unwrap_or(0),
@@ -252,7 +252,8 @@ impl Library {
         pack.set(1003, Type::VoidPtr, &[workspace])?;
         pack.finalize()?;
         // SAFETY: the addresses are of live tensors of the graph's shapes.
-        let status = unsafe { (self.functions.execute)(self.handle, plan.plan.raw, pack.raw) };
+        let status =
+            unsafe { (self.functions.execute)(self.handle, plan.descriptor.raw, pack.raw) };
         self.functions.check(status, "execute")
     }
 
@@ -289,7 +290,7 @@ impl Library {
         let between = self.tensor(VIRTUAL_ID, &between, Some(907))?;
 
         let settings = self.descriptor(Kind::Convolution)?;
-        settings.set(100, Type::DataType, &[DataType::F32 as i32])?;
+        settings.set(100, Type::Dtype, &[DataType::F32 as i32])?;
         // Cross-correlation, as networks mean it.
         settings.set(101, Type::ConvolutionMode, &[1i32])?;
         settings.set(106, Type::Int64, &[2i64])?;
@@ -309,7 +310,7 @@ impl Library {
 
         let add = self.descriptor(Kind::Pointwise)?;
         add.set(0, Type::PointwiseMode, &[0i32])?;
-        add.set(1, Type::DataType, &[DataType::F32 as i32])?;
+        add.set(1, Type::Dtype, &[DataType::F32 as i32])?;
         add.finalize()?;
         let add_bias = self.descriptor(Kind::OperationPointwise)?;
         add_bias.set(750, Type::Descriptor, &[add.raw])?;
@@ -324,7 +325,7 @@ impl Library {
     fn tensor(&self, id: i64, spec: &TensorSpec, flag: Option<i32>) -> Result<Descriptor> {
         let tensor = self.descriptor(Kind::Tensor)?;
         tensor.set(900, Type::Int64, &[16i64])?;
-        tensor.set(901, Type::DataType, &[spec.data_type as i32])?;
+        tensor.set(901, Type::Dtype, &[spec.data_type as i32])?;
         tensor.set(902, Type::Int64, &spec.dims)?;
         tensor.set(903, Type::Int64, &spec.strides)?;
         tensor.set(906, Type::Int64, &[id])?;
