@@ -216,7 +216,13 @@ mod fused {
             Arg::int(c)?,
         ];
         let kernel = format!("upsample_{}{kind}", cuda::suffix(x.dtype())?);
-        context.launch(&kernel, blocks(4 * h * w * c / vector), THREADS, &args)?;
+        context.launch(
+            "conv2d",
+            &kernel,
+            blocks(4 * h * w * c / vector),
+            THREADS,
+            &args,
+        )?;
         Ok(out)
     }
 
@@ -247,7 +253,7 @@ mod fused {
                 Arg::int(pixels)?,
             ];
             let kernel = format!("patches_{}", cuda::suffix(x.dtype())?);
-            context.launch(&kernel, blocks(pixels * taps), THREADS, &args)?;
+            context.launch("conv2d", &kernel, blocks(pixels * taps), THREADS, &args)?;
             context.blas().run(&Product {
                 m: pixels,
                 n: c_out,

@@ -64,7 +64,7 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
     ];
     let kernel = format!("to_bytes_{}", cuda::suffix(pixels.dtype())?);
     let blocks = n.div_ceil(THREADS).min(MAX_BLOCKS);
-    context.launch(&kernel, blocks, THREADS, &args)?;
+    context.launch("to_bytes", &kernel, blocks, THREADS, &args)?;
     let is_finite = device.clone_dtoh(&not_finite)? == [0];
     Ok(if is_finite {
         Some(device.clone_dtoh(&bytes)?)

@@ -56,7 +56,7 @@ fn uniform_on_device(
     ];
     let blocks = n.div_ceil(THREADS).min(MAX_BLOCKS);
     let kernel = format!("uniform_{}", cuda::suffix(dtype)?);
-    cuda::context(device)?.launch(&kernel, blocks, THREADS, &args)?;
+    cuda::context(device)?.launch("dummy", &kernel, blocks, THREADS, &args)?;
     Ok(out)
 }
 

@@ -17,23 +17,28 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
 
-/// The kernels of each `.cu` file, as `build.rs` compiled them.
-const MODULES: &[&[u8]] = &[
-    include_bytes!(concat!(env!("OUT_DIR"), "/attention.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/conv2d.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/dummy.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/guidance.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/layer_norm.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/joint_qkv.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/rms_norm_silu.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/rope_half.fatbin")),
-    include_bytes!(concat!(env!("OUT_DIR"), "/to_bytes.fatbin")),
+/// The kernels of each `.cu` file by its name, as `build.rs` compiled them.
+macro_rules! modules {
+    ($($stem:literal),+ $(,)?) => {
+        &[$(($stem, include_bytes!(concat!(env!("OUT_DIR"), "/", $stem, ".fatbin")))),+]
+    };
+}
+const MODULES: &[(&str, &[u8])] = modules![
+    "attention",
+    "conv2d",
+    "dummy",
+    "guidance",
+    "joint_qkv",
+    "layer_norm",
+    "rms_norm_silu",
+    "rope_half",
+    "to_bytes",
 ];
 
 /// What one device needs beyond its candle handle.
 pub(crate) struct Context {
     pub(crate) stream: Arc<CudaStream>,
-    modules: Vec<Arc<CudaModule>>,
+    modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     blas: Mutex<blas::Blas>,
     cudnn: Mutex<Option<cudnn::Cudnn>>,
@@ -44,11 +49,11 @@ impl Context {
         let stream = device.cuda_stream();
         let modules = MODULES
             .iter()
-            .map(|image| {
+            .map(|(file, image)| {
                 let module = stream
                     .context()
                     .load_module(Ptx::from_binary(image.to_vec()));
-                module.map_err(candle_core::Error::wrap)
+                Ok((*file, module.map_err(candle_core::Error::wrap)?))
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -70,8 +75,8 @@ impl Context {
         self.cudnn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kernel by its name in the `.cu` files.
-    pub(crate) fn function(&self, name: &str) -> Result<CudaFunction> {
+    /// A kernel by its file's name and its own.
+    fn function(&self, file: &str, name: &str) -> Result<CudaFunction> {
         let mut functions = self
             .functions
             .lock()
@@ -79,13 +84,9 @@ impl Context {
         if let Some(function) = functions.get(name) {
             return Ok(function.clone());
         }
-        let found = self
-            .modules
-            .iter()
-            .find_map(|module| module.load_function(name).ok());
-        let Some(function) = found else {
-            bail!("no kernel `{name}` for this GPU; the program was built for another architecture")
-        };
+        let function = self.modules[file]
+            .load_function(name)
+            .map_err(candle_core::Error::wrap)?;
         functions.insert(name.to_owned(), function.clone());
         Ok(function)
     }
@@ -132,13 +133,13 @@ impl Arg {
 }
 
 impl Context {
-    /// Launches kernel `name` on a one-dimensional grid.
+    /// Launches kernel `name` of `file` on a one-dimensional grid.
     ///
     /// # Errors
-    /// When there is no such kernel, the grid is empty or too large, or the launch fails.
+    /// When there is no such kernel for this GPU, the grid is empty or too large, or the launch fails.
     #[expect(unsafe_code, reason = "kernels take raw pointers")]
     pub(crate) fn launch(&self, name: &str, grid: usize, block: usize, args: &[Arg]) -> Result<()> {
-        let function = self.function(name)?;
+        let function = self.function(file, name)?;
         let (Ok(grid), Ok(block)) = (u32::try_from(grid), u32::try_from(block)) else {
             bail!("`{name}`: a grid of {grid} blocks is too large")
         };
