@@ -196,7 +196,7 @@ mod tests {
             (r#"{"shift_terminal": 1}"#, "`shift_terminal`"),
             (r#"{"shift_terminal": -0.1}"#, "`shift_terminal`"),
             (r#"{"base_shift": 1e999}"#, "out of range"),
-            ("", "EOF"),
+            ("", "empty"),
         ] {
             let message = refusal(json);
             assert!(message.starts_with(FILE), "{message}");

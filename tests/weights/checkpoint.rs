@@ -27,6 +27,7 @@ impl Checkpoint {
         let dir = TempDir::new().unwrap();
         for file in [
             "model_index.json",
+            "scheduler/scheduler_config.json",
             "text_encoder/config.json",
             "transformer/config.json",
             "vae/config.json",

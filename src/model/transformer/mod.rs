@@ -10,6 +10,8 @@
 mod block;
 mod modulation;
 mod rope;
+#[cfg(test)]
+mod stages;
 mod timestep;
 
 use candle_core::{DType, Device, Result, Tensor};

@@ -63,6 +63,15 @@ impl Stream {
         self.update = Some((y, gate));
     }
 
+    /// The stream with its last update.
+    #[cfg(test)]
+    pub(super) fn value(&self) -> Result<Tensor> {
+        match &self.update {
+            None => Ok(self.x.clone()),
+            Some((y, gate)) => &self.x + y.broadcast_mul(gate)?,
+        }
+    }
+
     /// The adaptive LayerNorm of the stream.
     pub(super) fn modulated(&mut self, Shifted { shift, scale }: &Shifted) -> Result<Tensor> {
         let Some((y, gate)) = self.update.take() else {

@@ -56,3 +56,29 @@ pub(super) fn joint_rope(
     };
     Ok((table(f32::cos)?, table(f32::sin)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With axes of width 2 the only frequency is 1: an angle is a position.
+    #[test]
+    fn positions_of_an_odd_and_an_even_side() -> Result<()> {
+        let layout = JointLayout::new(vec![2, 1], 6);
+        let (cos, sin) = joint_rope(&[2, 2, 2], (3, 2), &layout, &Device::Cpu)?;
+        let text = |position: f32| [position; 3];
+        let image = [-2f32, -1., 0.]
+            .into_iter()
+            .flat_map(|y| [[0., y, -1.], [0., y, 0.]]);
+        let positions: Vec<[f32; 3]> = [text(1.), text(2.)]
+            .into_iter()
+            .chain(image.clone())
+            .chain(image)
+            .chain([text(1.)])
+            .collect();
+        let expected = |f: fn(f32) -> f32| positions.iter().map(|p| p.map(f).to_vec()).collect();
+        let expected: [Vec<Vec<f32>>; 2] = [expected(f32::cos), expected(f32::sin)];
+        assert_eq!([cos.to_vec2::<f32>()?, sin.to_vec2()?], expected);
+        Ok(())
+    }
+}

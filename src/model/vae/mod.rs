@@ -7,6 +7,8 @@
 
 mod attention;
 mod resnet;
+#[cfg(test)]
+mod stages;
 mod upsample;
 
 use candle_core::{Result, Tensor};

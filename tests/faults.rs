@@ -1,0 +1,339 @@
+//! Runs of `generate` that must fail, and what must not fail one: refusals before any work, bad
+//! weights, full disks, closed pipes, signals.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod program;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use program::{Run, Scratch, copy_checkpoint, generate_args};
+use serde_json::Value;
+
+#[test]
+fn outputs_are_checked_before_the_model_is_looked_at() {
+    let scratch = Scratch::new();
+    scratch.write("file", "");
+    scratch.write("broken/model_index.json", "{");
+    fs::create_dir_all(scratch.path("folder.png")).unwrap();
+    let before = scratch.names(".");
+    for (flags, why) in [
+        (
+            &["--output-path", "file"][..],
+            "cannot create the folder file: File exists",
+        ),
+        (
+            &["--output-path", "file/x"],
+            "cannot create the folder file/x: Not a directory",
+        ),
+        (
+            &["--output-file-path", "folder.png"],
+            "cannot write folder.png: it is a folder",
+        ),
+        (
+            &["--perf-dump-path", "folder.png"],
+            "cannot write folder.png: it is a folder",
+        ),
+        (
+            &["--perf-dump-path", "file/perf.json"],
+            "cannot write file/perf.json: cannot create the folder file",
+        ),
+        (
+            &["--perf-dump-path", "/proc/perf.json"],
+            "cannot write /proc/perf.json: cannot write to the folder /proc",
+        ),
+        (
+            &["--perf-dump-path", "/dev/null"],
+            "cannot write /dev/null: it is not a regular file",
+        ),
+    ] {
+        let no_picture = if flags[0] == "--perf-dump-path" {
+            &["--no-save-output"][..]
+        } else {
+            &[]
+        };
+        let error = scratch
+            .generate(&[&["--model-path", "broken"], flags, no_picture].concat())
+            .failure(1);
+        assert!(error.contains(why), "{flags:?}: {error}");
+    }
+    let error = scratch
+        .generate(&["--model-path", "broken", "--no-save-output"])
+        .failure(1);
+    assert!(
+        error.starts_with("error: model_index.json: not valid JSON"),
+        "{error}"
+    );
+    assert_eq!(scratch.names("."), before);
+}
+
+#[test]
+fn two_outputs_do_not_go_to_one_place() {
+    let scratch = Scratch::new();
+    let error = scratch
+        .generate(&[
+            "--output-file-path",
+            "a/b.png",
+            "--perf-dump-path",
+            "a/../a/b.png",
+        ])
+        .failure(2);
+    assert_eq!(
+        error,
+        "error: --perf-dump-path a/../a/b.png: a picture goes there"
+    );
+}
+
+#[test]
+fn paths_that_json_cannot_hold_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new();
+    for flag in ["--output-path", "--output-file-path", "--perf-dump-path"] {
+        let mut command = scratch.command(&generate_args(&[]));
+        command.arg(flag).arg(OsStr::from_bytes(b"a\xff"));
+        let error = Run::of(&mut command).failure(2);
+        assert_eq!(error, format!("error: {flag} a\u{fffd}: not UTF-8"));
+    }
+}
+
+#[test]
+fn a_prompt_file_is_never_waited_for() {
+    let scratch = Scratch::new();
+    let made = Command::new("mkfifo")
+        .arg(scratch.path("fifo.txt"))
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let error = scratch.generate(&["--prompt-path", "fifo.txt"]).failure(2);
+    assert_eq!(error, "error: --prompt-path fifo.txt: not a regular file");
+}
+
+#[test]
+fn a_prompt_that_cannot_be_tokenised_is_refused_before_loading() {
+    let scratch = Scratch::new();
+    scratch.write("blanks.txt", format!("a{}b", " ".repeat(1_500_000)));
+    let run = scratch.generate(&["--prompt-path", "blanks.txt"]);
+    assert!(!run.stdout.contains("Stage"));
+    assert_eq!(
+        run.failure(2),
+        "error: the prompt has too many blanks in a row"
+    );
+}
+
+#[test]
+fn a_tokenizer_larger_than_the_embedding_is_refused() {
+    let scratch = Scratch::new();
+    copy_checkpoint("tiny-a", &scratch.path("model"));
+    let file = scratch.path("model/text_encoder/config.json");
+    let config = fs::read_to_string(&file).unwrap();
+    let vocab_size =
+        serde_json::from_str::<Value>(&config).unwrap()["text_config"]["vocab_size"].clone();
+    fs::write(
+        &file,
+        config.replace(
+            &format!("\"vocab_size\": {vocab_size}"),
+            "\"vocab_size\": 700",
+        ),
+    )
+    .unwrap();
+    let error = scratch.generate(&["--model-path", "model"]).failure(1);
+    assert!(
+        error.starts_with(
+            "error: text_encoder/config.json: `vocab_size` is 700, but the tokenizer has the id "
+        ),
+        "{error}"
+    );
+}
+
+/// Overwrites a tensor of the random checkpoint with NaN.
+fn poison(file: &Path, tensor: &str) {
+    let mut bytes = fs::read(file).unwrap();
+    let header_bytes = usize::try_from(u64::from_le_bytes(*bytes.first_chunk().unwrap())).unwrap();
+    let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
+    let offset = |i: usize| {
+        8 + header_bytes
+            + usize::try_from(header[tensor]["data_offsets"][i].as_u64().unwrap()).unwrap()
+    };
+    bytes[offset(0)..offset(1)].fill(0xff);
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_result_that_is_not_finite_is_no_picture() {
+    for (file, tensor, what) in [
+        (
+            "transformer/diffusion_pytorch_model.safetensors",
+            "proj_out.bias",
+            "the denoised latents",
+        ),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            "decoder.conv_out.bias",
+            "the decoded picture",
+        ),
+    ] {
+        let scratch = Scratch::new();
+        copy_checkpoint("tiny-b", &scratch.path("model"));
+        poison(&scratch.path("model").join(file), tensor);
+        let run = scratch.generate(&["--model-path", "model", "--perf-dump-path", "perf.json"]);
+        assert_eq!(
+            run.failure(1),
+            format!("error: the picture was not made: NaN or infinity in {what}")
+        );
+        assert_eq!(scratch.names("outputs"), [""; 0]);
+        assert!(!scratch.path("perf.json").exists());
+    }
+}
+
+/// A file size limit makes each write fail in turn.
+#[test]
+fn a_failed_write_leaves_no_part_of_a_file() {
+    let scratch = Scratch::new();
+    let args = [
+        "--output-file-path",
+        "out/a.png",
+        "--perf-dump-path",
+        "out/perf.json",
+    ];
+    let limited = |blocks: u32| {
+        let mut command = assert_cmd::Command::new("sh");
+        command
+            .args([
+                "-c",
+                &format!("ulimit -f {blocks}; exec \"$0\" \"$@\""),
+                env!("CARGO_BIN_EXE_qwen-gen"),
+            ])
+            .args(generate_args(&args))
+            .current_dir(scratch.path("."));
+        Run::of(&mut command)
+    };
+    for blocks in [0, 1, 4] {
+        let error = limited(blocks).failure(1);
+        assert_eq!(
+            error,
+            "error: the picture was not made: cannot write out/a.png: File too large (os error 27)"
+        );
+        assert_eq!(scratch.names("out"), [""; 0]);
+    }
+    limited(10_000).success();
+    assert_eq!(scratch.names("out"), ["a.png", "perf.json"]);
+    let old = fs::read(scratch.path("out/a.png")).unwrap();
+    limited(1).failure(1);
+    assert_eq!(fs::read(scratch.path("out/a.png")).unwrap(), old);
+    assert_eq!(scratch.names("out"), ["a.png", "perf.json"]);
+}
+
+#[test]
+fn a_closed_pipe_stops_nothing() {
+    let scratch = Scratch::new();
+    let args = generate_args(&["--output-file-path", "out/a.png"]);
+    for redirection in [
+        "| true",
+        ">&-",
+        ">&- 2>&-",
+        "<&- >&- 2>&-",
+        ">/dev/full 2>/dev/full",
+    ] {
+        let line = format!("{{ \"$0\" \"$@\"; echo $? >code; }} {redirection}");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &line, env!("CARGO_BIN_EXE_qwen-gen")])
+            .args(&args)
+            .current_dir(scratch.path("."));
+        command.output().unwrap();
+        assert_eq!(
+            fs::read_to_string(scratch.path("code")).unwrap(),
+            "0\n",
+            "{redirection}"
+        );
+        assert_eq!(scratch.names("out"), ["a.png"], "{redirection}");
+        fs::remove_dir_all(scratch.path("out")).unwrap();
+    }
+}
+
+/// A run of very many steps, once it is denoising.
+fn long_run(scratch: &Scratch) -> Child {
+    let args = [
+        "--num-inference-steps",
+        "1000",
+        "--width",
+        "256",
+        "--height",
+        "256",
+        "--output-file-path",
+        "out/a.png",
+        "--perf-dump-path",
+        "out/perf.json",
+    ];
+    let log = fs::File::create(scratch.path("log")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
+        .args(generate_args(&args))
+        .current_dir(scratch.path("."))
+        .stdout(log)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !fs::read_to_string(scratch.path("log"))
+        .unwrap()
+        .contains("[DenoisingStage] started")
+    {
+        assert!(
+            started.elapsed() < Duration::from_mins(1),
+            "it does not start"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+fn send(signal: &str, child: &Child) {
+    let line = format!("kill -{signal} {}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &line])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn a_signal_stops_the_run_at_the_next_step() {
+    for (signal, code, what) in [("INT", 130, "interrupted"), ("TERM", 143, "terminated")] {
+        let scratch = Scratch::new();
+        let child = long_run(&scratch);
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr, format!("error: the picture was not made: {what}\n"));
+        assert_eq!(scratch.names("out"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let scratch = Scratch::new();
+    let child = long_run(&scratch);
+    // Both arrive within the step.
+    let line = format!("kill -INT {0}; kill -TERM {0}; kill -TERM {0}", child.id());
+    assert!(
+        Command::new("sh")
+            .args(["-c", &line])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        matches!(output.status.code(), Some(130 | 143)),
+        "{:?}",
+        output.status
+    );
+    assert_eq!(scratch.names("out"), [""; 0]);
+}
