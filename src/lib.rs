@@ -27,6 +27,7 @@ pub mod request;
 pub mod scheduler;
 pub mod text;
 pub mod timing;
+pub mod trace;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use clap::Parser;
 use qwen_gen::Error;
 use qwen_gen::cli::console::Console;
 use qwen_gen::cli::{Cli, Command, upstream_flag};
-use qwen_gen::commands::{compare_perf, completions, generate};
+use qwen_gen::commands::{compare_perf, completions, generate, trace};
 
 /// The program's exit codes; after a signal it is 128 + the signal's number.
 const DONE: u8 = 0;
@@ -54,6 +54,9 @@ fn run(started: Instant) -> ExitCode {
                 Console::error(&error);
                 Ok(USAGE)
             }),
+        Command::Trace(args) => trace::run(&args, &mut std::io::stdout())
+            .map(|()| DONE)
+            .map_err(anyhow::Error::from),
         Command::Completions { shell } => completions::run(shell, &mut std::io::stdout())
             .map(|()| DONE)
             .map_err(anyhow::Error::from),

@@ -323,3 +323,92 @@ fn an_interrupted_run_leaves_no_trace() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(file_names(&folder.path().join("logs")), [""; 0]);
 }
+
+/// `qwen-gen trace` with these arguments.
+fn trace_command(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(cargo_bin("qwen-gen"));
+    command.current_dir(folder).arg("trace").args(args);
+    command.output().unwrap()
+}
+
+#[test]
+fn the_programs_own_traces_are_reported_on() {
+    let run =
+        Run::new("--num-inference-steps 4 --profile --profile-all-stages --output-file-name p");
+    let path = run.saved().remove(0);
+    let path = path.to_str().unwrap();
+    let folder = run.folder.path();
+
+    let output = trace_command(folder, &[path, "--json"]);
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = |key: &str| -> Vec<&str> {
+        let rows = report[key].as_array().unwrap().iter();
+        rows.map(|row| row["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(names("stages").len(), 6);
+    assert_eq!(report["steps"].as_array().unwrap().len(), 4);
+    assert!(names("operators").contains(&"qwen::attention"));
+    assert_eq!(report["device"], Value::Null);
+    let stages = report["stages"].as_array().unwrap().iter();
+    let stages: f64 = stages.map(|stage| stage["host_ms"].as_f64().unwrap()).sum();
+    let all = report["duration_ms"].as_f64().unwrap();
+    assert!(stages <= all && stages > 0.9 * all, "{stages} of {all} ms");
+
+    let output = trace_command(folder, &[path, path, "--top", "1"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("base: ") && text.contains("and 5 more (--top 0 shows all)"));
+
+    let output = trace_command(
+        folder,
+        &[path, "--html", "page.html", "--picture", "outputs/p.png"],
+    );
+    assert_eq!(output.stdout, b"Page saved to page.html\n");
+    let page = fs::read_to_string(folder.join("page.html")).unwrap();
+    assert!(page.contains("<tr><td><span class=\"name\" title=\"DenoisingStage\">"));
+    assert!(page.contains("<tr><td>prompt</td><td>x</td></tr>"));
+}
+
+#[test]
+fn what_is_no_trace_is_one_error_that_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("perf.json"), "{\"steps\": []}").unwrap();
+    for args in [
+        &["perf.json"][..],
+        &["missing.json"],
+        &["perf.json", "--html", "page.html"],
+    ] {
+        let output = trace_command(folder.path(), args);
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.starts_with(&format!("error: {}: ", args[0])),
+            "{stderr}"
+        );
+        assert_eq!((stderr.lines().count(), output.stdout.len()), (1, 0));
+    }
+    assert_eq!(file_names(folder.path()), ["perf.json"]);
+    assert_eq!(
+        trace_command(folder.path(), &["a", "--json", "--html", "b"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let run = Run::new("--num-inference-steps 2 --profile");
+    let path = run.saved().remove(0);
+    let mut child = Command::new(cargo_bin("qwen-gen"))
+        .arg("trace")
+        .arg(path)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stderr, b"");
+}

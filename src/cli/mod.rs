@@ -3,6 +3,7 @@
 pub mod compare_perf;
 pub mod console;
 pub mod generate;
+pub mod trace;
 mod upstream;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ pub enum Command {
     Generate(Box<generate::GenerateArgs>),
     /// Compare perf dumps; fail on a regression
     ComparePerf(compare_perf::ComparePerfArgs),
+    /// Tell what a trace says
+    Trace(trace::TraceArgs),
     /// Print a shell completion script
     Completions {
         /// The shell

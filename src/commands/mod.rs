@@ -3,3 +3,4 @@
 pub mod compare_perf;
 pub mod completions;
 pub mod generate;
+pub mod trace;

@@ -1,0 +1,223 @@
+//! Reads a trace as a stream: ours and those of PyTorch's profiler, zipped or not.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use super::event::{Category, Event, EventSeed, Phase};
+use super::events::{Events, HostKind, HostRange, MemorySample, Span, Work, WorkKind};
+use crate::error::{Error, Result};
+
+/// What is kept of so many fits into 2 GB; no viewer shows a tenth of them.
+const MAX_EVENTS: u64 = 24_000_000;
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const BUFFER_BYTES: usize = 1 << 16;
+
+impl Events {
+    /// Reads the trace at `path`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when it cannot be read or is no trace.
+    pub fn read(path: &Path) -> Result<Self> {
+        open(path)
+            .map_err(|error| error.to_string())
+            .and_then(|json| parse(json).map_err(|error| format!("not a trace: {error}")))
+            .map_err(|message| Error::Input {
+                path: path.to_owned(),
+                message,
+            })
+    }
+}
+
+/// The JSON in the file.
+fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
+    let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
+    Ok(if file.fill_buf()?.starts_with(&GZIP_MAGIC) {
+        let json = MultiGzDecoder::new(file);
+        Box::new(BufReader::with_capacity(BUFFER_BYTES, json))
+    } else {
+        Box::new(file)
+    })
+}
+
+/// Parses a trace's JSON.
+pub(super) fn parse(json: impl Read) -> serde_json::Result<Events> {
+    let mut deserializer = serde_json::Deserializer::from_reader(json);
+    let mut events = Top::default().deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    events.host.sort_by_key(|range| {
+        let Span { start, end } = range.span;
+        (range.row, start, std::cmp::Reverse(end))
+    });
+    events.work.sort_by_key(|work| work.span);
+    events.memory.sort_by_key(|sample| sample.at);
+    if events.window.is_none() {
+        let host = events.host.iter().map(|range| range.span);
+        let spans = || host.clone().chain(events.work.iter().map(|work| work.span));
+        events.window = (spans().map(|span| span.start).min())
+            .zip(spans().map(|span| span.end).max())
+            .map(|(start, end)| Span { start, end });
+    }
+    Ok(events)
+}
+
+/// The object at the top.
+#[derive(Default)]
+struct Top {
+    events: Events,
+    rows: HashMap<(i64, i64), u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum TopKey {
+    TraceEvents,
+    DeviceProperties,
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Device {
+    name: Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Top {
+    type Value = Events;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Events, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Top {
+    type Value = Events;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `traceEvents`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Events, A::Error> {
+        let mut found = false;
+        while let Some(key) = map.next_key()? {
+            match key {
+                TopKey::TraceEvents => {
+                    map.next_value_seed(List(&mut self))?;
+                    found = true;
+                }
+                TopKey::DeviceProperties => {
+                    let devices: Vec<Device> = map.next_value()?;
+                    let names = devices.into_iter().filter_map(|device| device.name);
+                    self.events.devices = names.collect();
+                }
+                TopKey::Other => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        if found {
+            Ok(self.events)
+        } else {
+            Err(A::Error::missing_field("traceEvents"))
+        }
+    }
+}
+
+/// The list of events.
+struct List<'a>(&'a mut Top);
+
+impl<'de> DeserializeSeed<'de> for List<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for List<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(event) = list.next_element_seed(EventSeed(&mut self.0.events.names))? {
+            self.0.add(&event);
+            if self.0.events.count > MAX_EVENTS {
+                return Err(A::Error::custom(format_args!(
+                    "more than {MAX_EVENTS} events"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Top {
+    /// Keeps what is reported on.
+    fn add(&mut self, event: &Event) {
+        self.events.count += 1;
+        let span = Span {
+            start: event.at,
+            end: event.at.saturating_add(event.duration.max(0)),
+        };
+        let events = &mut self.events;
+        match (event.phase, event.category) {
+            (Phase::Range, Category::Trace) => events.window = Some(span),
+            (Phase::Range, Category::CpuOp) => self.add_host(HostKind::Operator, span, event),
+            (Phase::Range, Category::UserAnnotation) => {
+                self.add_host(HostKind::Annotation, span, event);
+            }
+            (Phase::Range, Category::CudaRuntime | Category::CudaDriver) => {
+                self.add_host(HostKind::Call, span, event);
+            }
+            (Phase::Range, Category::Kernel) => self.add_work(WorkKind::Kernel, span, event),
+            (Phase::Range, Category::GpuMemcpy) => self.add_work(WorkKind::Copy, span, event),
+            (Phase::Range, Category::GpuMemset) => self.add_work(WorkKind::Set, span, event),
+            (Phase::Instant | Phase::Counter, _) => {
+                let on_device = event.args.device_allocated;
+                if let Some(bytes) = on_device.or(event.args.host_resident) {
+                    events.memory.push(MemorySample {
+                        at: event.at,
+                        bytes,
+                        on_device: on_device.is_some(),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add_host(&mut self, kind: HostKind, span: Span, event: &Event) {
+        // Rows with other names than numbers are no threads.
+        let (Some(pid), Some(tid)) = (event.pid, event.tid) else {
+            return;
+        };
+        let next = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
+        self.events.host.push(HostRange {
+            row: *self.rows.entry((pid, tid)).or_insert(next),
+            span,
+            kind,
+            name: event.name,
+            correlation: event.args.correlation,
+        });
+    }
+
+    fn add_work(&mut self, kind: WorkKind, span: Span, event: &Event) {
+        self.events.work.push(Work {
+            span,
+            kind,
+            name: event.name,
+            correlation: event.args.correlation,
+            bytes: event.args.bytes,
+            occupancy_pct: event.args.occupancy_pct,
+        });
+    }
+}

@@ -1,0 +1,118 @@
+//! Tables for a terminal: the first column to the left, the others to the right.
+
+use std::fmt::{self, Write as _};
+
+/// Wider names lose their middle.
+const MAX_NAME: usize = 60;
+
+/// A table with a title.
+#[derive(Debug)]
+pub(super) struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// Rows that are not shown.
+    hidden: usize,
+}
+
+impl Table {
+    /// The first header is the table's title.
+    pub(super) fn new(header: &[&str]) -> Self {
+        Self {
+            header: header.iter().map(ToString::to_string).collect(),
+            rows: Vec::new(),
+            hidden: 0,
+        }
+    }
+
+    /// Adds the first `top` of `rows`; 0 is all.
+    pub(super) fn rows(
+        mut self,
+        rows: impl ExactSizeIterator<Item = Vec<String>>,
+        top: usize,
+    ) -> Self {
+        let shown = if top == 0 {
+            rows.len()
+        } else {
+            top.min(rows.len())
+        };
+        self.hidden += rows.len() - shown;
+        self.rows.extend(rows.take(shown));
+        self
+    }
+}
+
+impl fmt::Display for Table {
+    /// Nothing without rows; else the table after an empty line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let lines = || std::iter::once(&self.header).chain(&self.rows);
+        let width = |column: usize| {
+            let cells = lines().filter_map(|line| line.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        writeln!(f)?;
+        for line in lines() {
+            let mut text = String::new();
+            for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
+                // Into a string, which takes everything.
+                let _ = match column {
+                    0 => write!(text, "{cell:<width$}"),
+                    _ => write!(text, "  {cell:>width$}"),
+                };
+            }
+            writeln!(f, "{}", text.trim_end())?;
+        }
+        if self.hidden > 0 {
+            writeln!(f, "and {} more (--top 0 shows all)", self.hidden)?;
+        }
+        Ok(())
+    }
+}
+
+/// A text on one line, without control characters.
+pub(super) fn plain(text: &str) -> String {
+    let chars = text.chars();
+    chars
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// A name that fits, on one line.
+pub(super) fn short(name: &str) -> String {
+    let name: Vec<char> = plain(name).chars().collect();
+    if name.len() <= MAX_NAME {
+        return name.into_iter().collect();
+    }
+    let (head, tail) = (MAX_NAME * 2 / 3, MAX_NAME / 3 - 1);
+    let tail = &name[name.len() - tail..];
+    name[..head].iter().chain(&['…']).chain(tail).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_hidden_rows_are_counted() {
+        let rows = [["a", "1.0"], ["bcd", "10.0"], ["e", "0.1"]];
+        let rows = rows.iter().map(|row| row.map(String::from).to_vec());
+        let table = Table::new(&["Kernels", "ms"]).rows(rows, 2);
+        assert_eq!(
+            table.to_string(),
+            "\nKernels    ms\na         1.0\nbcd      10.0\nand 1 more (--top 0 shows all)\n"
+        );
+        assert_eq!(Table::new(&["Empty", "ms"]).to_string(), "");
+    }
+
+    #[test]
+    fn long_and_hostile_names_fit_on_a_line() {
+        let long = format!("{}{}", "a".repeat(100), "z".repeat(100));
+        let name = short(&long);
+        assert_eq!(name.chars().count(), MAX_NAME);
+        assert!(name.starts_with("aaa") && name.contains('…') && name.ends_with("zzz"));
+        assert_eq!(short("a\u{1b}[31m\nb"), "a\u{fffd}[31m\u{fffd}b");
+    }
+}

@@ -1,0 +1,174 @@
+//! Reports on a made-up trace, whose numbers are known, and on a real one.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use super::analysis::Analysis;
+use super::read::parse;
+use super::{Comparison, Report, SideBySide, Text, page};
+use crate::Error;
+
+/// Two steps in a stage; the second waits 70 us for the host, 60 of them in a call.
+const TRACE: &str = r#"{
+  "schemaVersion": 1, "deviceProperties": [{"id": 0, "name": "NVIDIA H100", "numSms": 132}],
+  "traceEvents": [
+    {"ph": "M", "name": "process_name", "pid": 9, "tid": 0, "ts": 0, "args": {"name": "x"}},
+    {"ph": "X", "cat": "Trace", "name": "PyTorch Profiler (0)", "pid": "Spans", "tid": "PyTorch Profiler", "ts": 0, "dur": 500},
+    {"ph": "X", "cat": "user_annotation", "name": "STAGE DenoisingStage", "pid": 9, "tid": 9, "ts": 0.000, "dur": 400, "args": {"External id": 1}},
+    {"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#3", "pid": 9, "tid": 9, "ts": 10, "dur": 90},
+    {"ph": "X", "cat": "cpu_op", "name": "qwen::linear", "pid": 9, "tid": 9, "ts": 20, "dur": 50.5},
+    {"ph": "X", "cat": "cuda_driver", "name": "cuLaunchKernel", "pid": 9, "tid": 9, "ts": 30, "dur": 10, "args": {"correlation": 1}},
+    {"ph": "s", "cat": "ac2g", "name": "ac2g", "id": 1, "pid": 9, "tid": 9, "ts": 30},
+    {"ph": "X", "cat": "cuda_runtime", "name": "cudaMemcpyAsync", "pid": 9, "tid": 9, "ts": 50, "dur": 5, "args": {"correlation": 2}},
+    {"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#4", "pid": 9, "tid": 9, "ts": 110, "dur": 200},
+    {"ph": "X", "cat": "cpu_op", "name": "qwen::attention", "pid": 9, "tid": 9, "ts": 120, "dur": 150},
+    {"ph": "X", "cat": "cpu_op", "name": "qwen::linear", "pid": 9, "tid": 9, "ts": 130, "dur": 130},
+    {"ph": "X", "cat": "cuda_driver", "name": "cuLaunchKernel", "pid": 9, "tid": 9, "ts": 140, "dur": 100, "args": {"correlation": 3}},
+    {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7, "ts": 60, "dur": 100, "args": {"correlation": 1, "est. achieved occupancy %": 40}},
+    {"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy HtoD (Pageable -> Device)", "pid": 0, "tid": 7, "ts": 170, "dur": 10, "args": {"correlation": 2, "bytes": 20000}},
+    {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7, "ts": 250, "dur": 300, "args": {"correlation": 3, "est. achieved occupancy %": 80}},
+    {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "pid": 9, "tid": 9, "ts": 25, "args": {"Total Allocated": 3000000, "Device Type": 1}},
+    {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "pid": 9, "tid": 9, "ts": 26, "args": {"Total Allocated": 9000000, "Device Type": 0}}
+  ],
+  "traceName": "x"
+}"#;
+
+fn report(json: &str) -> Report {
+    let events = parse(json.as_bytes()).unwrap();
+    Analysis::new(&events).report("x.trace.json".to_owned())
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/traces/torch_profiler_cut.trace.json.gz")
+}
+
+fn text(report: &Report) -> String {
+    Text { report, top: 3 }.to_string()
+}
+
+#[test]
+fn time_goes_to_steps_operators_kernels_and_gaps() {
+    let report = report(TRACE);
+    insta::assert_snapshot!(text(&report));
+    insta::assert_snapshot!("json", serde_json::to_string_pretty(&report).unwrap());
+}
+
+#[test]
+fn pytorchs_traces_are_read() {
+    let mut report = Report::read(&fixture()).unwrap();
+    report.trace = "cut".to_owned();
+    insta::assert_snapshot!(text(&report));
+}
+
+#[test]
+fn two_traces_side_by_side() {
+    let base = report(TRACE);
+    let slower = TRACE
+        .replace("\"dur\": 300", "\"dur\": 360")
+        .replace("qwen::attention", "qwen::joint_qkv");
+    let comparison = Comparison::new(base, report(&slower));
+    let comparison = SideBySide {
+        comparison: &comparison,
+        top: 0,
+    };
+    insta::assert_snapshot!(comparison.to_string());
+}
+
+#[test]
+fn an_empty_list_of_events_is_a_trace() {
+    let report = report("{\"traceEvents\": []}");
+    assert_eq!(report.events, 0);
+    assert_eq!(text(&report), "x.trace.json: 0.000 ms, 0 events\n");
+}
+
+#[test]
+fn what_is_no_trace_is_an_error() {
+    for (json, why) in [
+        ("", "EOF"),
+        ("{", "EOF"),
+        ("[]", "expected an object with `traceEvents`"),
+        ("{\"steps\": []}", "missing field `traceEvents`"),
+        ("{\"traceEvents\": {}}", "expected a list of events"),
+        ("{\"traceEvents\": [1]}", "expected an event"),
+        (
+            "{\"traceEvents\": [{\"ph\": \"X\", \"ts\": \"soon\"}]}",
+            "expected f64",
+        ),
+        ("{\"traceEvents\": []} x", "trailing characters"),
+        (&TRACE[..TRACE.len() / 2], "EOF"),
+    ] {
+        let error = parse(json.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(why), "{json}: {error}");
+    }
+    let nested = format!("{{\"traceEvents\": [{}", "[".repeat(100_000));
+    assert!(parse(nested.as_bytes()).is_err());
+}
+
+#[test]
+fn odd_events_are_passed_over() {
+    let odd = r#"{"traceEvents": [
+        {}, {"ph": "X"}, {"ph": "Q", "cat": 7},
+        {"ph": "X", "cat": "kernel", "name": "k", "ts": -1e300, "dur": 1e300, "args": null},
+        {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": -5, "args": {"correlation": [1, {"a": 2}], "bytes": -1}},
+        {"ph": "X", "cat": "cpu_op", "name": "op", "pid": "1", "tid": "2", "ts": 0, "dur": 1, "args": {"correlation": "3"}}
+    ]}"#;
+    // A category is text.
+    assert!(parse(odd.as_bytes()).is_err());
+    let report = report(&odd.replace(", \"cat\": 7", ""));
+    assert_eq!((report.events, report.kernels[0].count), (6, 2));
+    assert_eq!(report.operators[0].count, 1);
+    assert!(!text(&report).is_empty());
+}
+
+#[test]
+fn files_are_read_zipped_or_not_and_errors_name_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let zipped = std::fs::read(fixture()).unwrap();
+    let cut = folder.path().join("cut.trace.json.gz");
+    std::fs::write(&cut, &zipped[..zipped.len() - 9]).unwrap();
+    let plain = folder.path().join("plain.json");
+    std::fs::write(&plain, TRACE).unwrap();
+    assert_eq!(Report::read(&plain).unwrap().events, 17);
+    for path in [&cut, &folder.path().join("missing"), folder.path()] {
+        let error = Report::read(path).unwrap_err();
+        assert!(matches!(error, Error::Input { .. }));
+        assert!(error.to_string().starts_with(&path.display().to_string()));
+    }
+}
+
+#[test]
+fn a_page_loads_nothing_and_escapes_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("<i>.json");
+    let hostile = TRACE
+        .replace("gemm", "<script>alert('x')</script>\\u0000&\\\"")
+        .replace("STAGE DenoisingStage", "STAGE <b>");
+    std::fs::write(&path, hostile).unwrap();
+    let html = page(&path, None).unwrap();
+    for wrong in [
+        "<script", "<b>", "<i>", "http", "\u{0}", "src=", "@import", "url(",
+    ] {
+        assert!(!html.contains(wrong), "{wrong}");
+    }
+    for right in [
+        "&lt;script&gt;alert(&#39;x&#39;)",
+        "<h2>Stages",
+        "<h2>Steps",
+        "<h2>GPU busy",
+        "memory",
+    ] {
+        assert!(html.contains(right), "{right}");
+    }
+    assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
+}
+
+#[test]
+fn a_page_shows_the_picture_and_its_recipe() {
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let picture = picture.join("tests/fixtures/builtin/logo_seed0/image.png");
+    let html = page(&fixture(), Some(&picture)).unwrap();
+    assert!(html.contains("src=\"data:image/png;base64,iVBORw0KGgo"));
+    assert!(!html.contains("<tr><td>seed"), "another program made it");
+    assert!(page(&fixture(), Some(&fixture())).is_err());
+}

@@ -1,0 +1,242 @@
+//! A report as text.
+
+use std::fmt::{self, Write as _};
+
+use super::report::{DeviceUse, GapRow, Report, StepRow};
+use super::table::{Table, plain, short};
+
+/// A report with the number of rows to show of each table; 0 is all.
+#[derive(Debug)]
+pub struct Text<'a> {
+    /// The report.
+    pub report: &'a Report,
+    /// Rows of a table.
+    pub top: usize,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { report, top } = *self;
+        f.write_str(&heading(report))?;
+        let has_device = report.device.is_some();
+
+        let header = ["Stages", "host ms", "share"];
+        let stages = report.stages.iter().map(|stage| {
+            let cells = [
+                short(&stage.name),
+                fixed(stage.host_ms),
+                percent(stage.share_pct),
+            ];
+            with_device(cells.to_vec(), stage.device.as_ref(), has_device)
+        });
+        table(&header, has_device).rows(stages, 0).fmt(f)?;
+
+        let header = ["Steps", "host ms"];
+        let step = |step: &StepRow| {
+            let cells = vec![step.step.to_string(), fixed(step.host_ms)];
+            with_device(cells, step.device.as_ref(), has_device)
+        };
+        let steps = report.steps.iter().map(step);
+        table(&header, has_device).rows(steps, 0).fmt(f)?;
+
+        let operators = report.operators.iter().map(|row| {
+            let mut cells = vec![
+                short(&row.name),
+                row.count.to_string(),
+                fixed(row.host_ms),
+                fixed(row.host_self_ms),
+            ];
+            if has_device {
+                cells.push(fixed(row.device_ms));
+            }
+            cells.extend([fixed(row.mean_us), percent(row.share_pct)]);
+            cells
+        });
+        let header: &[&str] = if has_device {
+            &[
+                "Operators",
+                "count",
+                "host ms",
+                "self ms",
+                "GPU ms",
+                "mean us",
+                "share",
+            ]
+        } else {
+            &[
+                "Operators",
+                "count",
+                "host ms",
+                "self ms",
+                "mean us",
+                "share",
+            ]
+        };
+        Table::new(header).rows(operators, top).fmt(f)?;
+
+        let kernels = report.kernels.iter().map(|row| {
+            vec![
+                short(&row.name),
+                row.count.to_string(),
+                fixed(row.total_ms),
+                fixed(row.mean_us),
+                percent(row.share_pct),
+                row.occupancy_pct.map_or_else(String::new, percent),
+            ]
+        });
+        let header = [
+            "Kernels",
+            "count",
+            "total ms",
+            "mean us",
+            "share",
+            "occupancy",
+        ];
+        Table::new(&header).rows(kernels, top).fmt(f)?;
+
+        let copies = report.copies.iter().map(|row| {
+            vec![
+                short(&row.name),
+                row.count.to_string(),
+                mb(row.bytes),
+                fixed(row.total_ms),
+                fixed(row.gb_per_s),
+            ]
+        });
+        let header = ["Copies", "count", "MB", "total ms", "GB/s"];
+        Table::new(&header).rows(copies, top).fmt(f)?;
+        gaps(&report.gaps, f)
+    }
+}
+
+/// What the trace is of, in a few lines.
+pub(super) fn heading(report: &Report) -> String {
+    let mut text = String::new();
+    // A string takes everything.
+    let _ = write_heading(report, &mut text);
+    text
+}
+
+fn write_heading(report: &Report, f: &mut String) -> fmt::Result {
+    let steps = match report.steps.len() {
+        0 => String::new(),
+        steps => format!("{steps} steps, "),
+    };
+    write!(
+        f,
+        "{}: {steps}{} ms, {} events",
+        plain(&report.trace),
+        fixed(report.duration_ms),
+        report.events
+    )?;
+    for device in &report.devices {
+        write!(f, ", {}", plain(device))?;
+    }
+    writeln!(f)?;
+    if let Some(device) = &report.device {
+        write!(
+            f,
+            "GPU busy {} of {} ms ({}), idle {} ms; {} kernels, {} copies",
+            fixed(device.busy_ms),
+            fixed(device.span_ms),
+            percent(device.busy_pct),
+            fixed(device.idle_ms),
+            device.kernels,
+            device.copies
+        )?;
+        if let Some(occupancy) = device.occupancy_pct {
+            write!(f, "; achieved occupancy {}", percent(occupancy))?;
+        }
+        writeln!(f)?;
+    }
+    if let Some(memory) = &report.memory {
+        let peaks = [
+            ("GPU", memory.peak_device_bytes),
+            ("host", memory.peak_host_bytes),
+        ];
+        let peaks = peaks
+            .into_iter()
+            .filter_map(|(what, bytes)| Some((what, bytes?)));
+        let peaks: Vec<String> = peaks
+            .map(|(what, bytes)| format!("{what} {} MB", mb(bytes)))
+            .collect();
+        writeln!(f, "Peak memory: {}", peaks.join(", "))?;
+    }
+    Ok(())
+}
+
+const DEVICE_HEADER: [&str; 5] = ["GPU ms", "busy ms", "idle ms", "busy", "kernels"];
+
+/// A table of host times, and of device times where there are any.
+fn table(header: &[&str], has_device: bool) -> Table {
+    let device: &[&str] = if has_device { &DEVICE_HEADER } else { &[] };
+    Table::new(&[header, device].concat())
+}
+
+fn with_device(
+    mut cells: Vec<String>,
+    device: Option<&DeviceUse>,
+    has_device: bool,
+) -> Vec<String> {
+    if let Some(device) = device {
+        cells.extend([
+            fixed(device.span_ms),
+            fixed(device.busy_ms),
+            fixed(device.idle_ms),
+            percent(device.busy_pct),
+            device.kernels.to_string(),
+        ]);
+    } else if has_device {
+        cells.extend(DEVICE_HEADER.map(|_| "-".to_owned()));
+    }
+    cells
+}
+
+/// A line for each gap, and one for what the host did.
+fn gaps(gaps: &[GapRow], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if gaps.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nLongest gaps of the GPU")?;
+    for gap in gaps {
+        let step = gap
+            .step
+            .map_or_else(String::new, |step| format!("step {step}, "));
+        let after = gap.after.as_deref().unwrap_or("the step before");
+        writeln!(
+            f,
+            "{:>10} us  {step}at {} ms, after {} before {}",
+            fixed(gap.us),
+            fixed(gap.at_ms),
+            short(after),
+            short(&gap.before)
+        )?;
+        let host: Vec<String> = (gap.host.iter())
+            .map(|share| format!("{} {} us", short(&share.what), fixed(share.us)))
+            .collect();
+        if !host.is_empty() {
+            writeln!(f, "               host: {}", host.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// Fewer decimals the larger the number is.
+pub(super) fn fixed(number: f64) -> String {
+    let decimals = match number.abs() {
+        1e4.. => 0,
+        1e2.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{number:.decimals$}")
+}
+
+pub(super) fn percent(number: f64) -> String {
+    format!("{number:.1} %")
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with few digits")]
+pub(super) fn mb(bytes: u64) -> String {
+    fixed(bytes as f64 / 1e6)
+}
