@@ -20,7 +20,7 @@ use half::bf16;
 /// The kernels of each `.cu` file by its name, as `build.rs` compiled them.
 macro_rules! modules {
     ($($stem:literal),+ $(,)?) => {
-        &[$(($stem, include_bytes!(concat!(env!("OUT_DIR"), "/", $stem, ".fatbin")))),+]
+        &[$(($stem, include_bytes!(concat!(env!("OUT_DIR"), "/", $stem, ".fatbin")) as &[u8])),+]
     };
 }
 const MODULES: &[(&str, &[u8])] = modules![
