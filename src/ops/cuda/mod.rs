@@ -138,7 +138,14 @@ impl Context {
     /// # Errors
     /// When there is no such kernel for this GPU, the grid is empty or too large, or the launch fails.
     #[expect(unsafe_code, reason = "kernels take raw pointers")]
-    pub(crate) fn launch(&self, name: &str, grid: usize, block: usize, args: &[Arg]) -> Result<()> {
+    pub(crate) fn launch(
+        &self,
+        file: &str,
+        name: &str,
+        grid: usize,
+        block: usize,
+        args: &[Arg],
+    ) -> Result<()> {
         let function = self.function(file, name)?;
         let (Ok(grid), Ok(block)) = (u32::try_from(grid), u32::try_from(block)) else {
             bail!("`{name}`: a grid of {grid} blocks is too large")
