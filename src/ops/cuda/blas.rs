@@ -276,7 +276,7 @@ impl Blas {
     /// The library's choices for the plan, best guess first; at least one.
     fn candidates(&self, plan: &Plan, shape: &Shape) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
-        const MOST: usize = 12;
+        const MOST: usize = 8;
         let preference = result::create_matmul_pref().map_err(candle_core::Error::wrap)?;
         let alignment = u32::try_from(shape.alignment).unwrap_or(1);
         // SAFETY: the attributes have the documented types (u64, then four times u32); the list
