@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod event;
+mod gpu;
 mod json;
 mod nesting;
 mod recording;
@@ -25,11 +26,13 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 
 pub use self::clock::Timestamp;
+pub use self::gpu::MAX_RECORD_BYTES;
 pub use self::recording::{MAX_LATENTS_BYTES, Profile};
 pub use self::schedule::{Extent, Window};
 pub use self::spans::MAX_RANGES;
 pub use self::trace::Trace;
 
+use self::gpu::Collector;
 use self::recording::Recording;
 use self::trace::{HostKind, HostRange, Name};
 use crate::error::Result;
@@ -58,6 +61,9 @@ pub struct Profiler {
     /// Components loaded before the first request, for its trace.
     loads: Vec<HostRange>,
     recording: Option<Recording>,
+    gpu: Option<Collector>,
+    /// Why there is no `gpu` where there should be one; told once.
+    gpu_is_missing: Option<String>,
 }
 
 impl Profiler {
@@ -65,11 +71,17 @@ impl Profiler {
     #[must_use]
     pub fn new(window: Window, device: &Device) -> Self {
         clock::start();
+        let (gpu, gpu_is_missing) = match Collector::open(device) {
+            Ok(gpu) => (gpu, None),
+            Err(why) => (None, Some(why)),
+        };
         Self {
             window,
             device: device.clone(),
             loads: Vec::new(),
             recording: None,
+            gpu,
+            gpu_is_missing,
         }
     }
 
@@ -78,10 +90,31 @@ impl Profiler {
     /// # Errors
     /// When the device has failed.
     pub fn take(&mut self) -> Result<Option<Profile>> {
-        let loads = std::mem::take(&mut self.loads);
-        (self.recording.take())
-            .map(|recording| recording.finish(loads))
-            .transpose()
+        let Some(recording) = self.recording.take() else {
+            return Ok(None);
+        };
+        let mut profile = recording.finish(std::mem::take(&mut self.loads))?;
+        if let Some(why) = self.gpu_is_missing.take() {
+            profile.warnings.insert(
+                0,
+                format!("the trace has no GPU rows (kernels, copies, CUDA calls): {why}"),
+            );
+        }
+        Ok(Some(profile))
+    }
+
+    fn start(&mut self) -> Result<()> {
+        // What was issued before has ended before, so that nothing is cut.
+        self.device.synchronize()?;
+        let gpu = match self.gpu.as_ref().map(Collector::start).transpose() {
+            Ok(gpu) => gpu,
+            Err(why) => {
+                self.gpu_is_missing = Some(why);
+                None
+            }
+        };
+        self.recording = Some(Recording::start(&self.device, gpu));
+        Ok(())
     }
 
     /// The recording, while it goes on.
@@ -125,7 +158,7 @@ impl Observer for Profiler {
     fn request_begin(&mut self, _index: usize) -> Result<()> {
         self.recording = None;
         if self.window.records_stages() {
-            self.recording = Some(Recording::start(&self.device)?);
+            self.start()?;
         }
         Ok(())
     }
@@ -152,7 +185,7 @@ impl Observer for Profiler {
     #[expect(clippy::cast_precision_loss, reason = "steps are few")]
     fn step_begin(&mut self, step: usize, sigma: f32) -> Result<()> {
         if !self.window.records_stages() && step == self.window.steps().start {
-            self.recording = Some(Recording::start(&self.device)?);
+            self.start()?;
         }
         if let Some(recording) = self.active() {
             recording.count(

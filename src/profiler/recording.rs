@@ -5,9 +5,10 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::clock::{self, Timestamp};
+use super::gpu::Session;
 use super::spans::{Installed, MAX_RANGES, SpanRecorder};
 use super::thread;
-use super::trace::{Counter, DeviceTrace, HostRange, Name, Trace};
+use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
 use crate::error::Result;
 use crate::perf::resident_host_mb;
 
@@ -27,6 +28,7 @@ pub struct Profile {
 #[derive(Debug)]
 pub(super) struct Recording {
     device: Device,
+    gpu: Option<Session>,
     thread: u32,
     spans: Arc<SpanRecorder>,
     /// Until recording stops.
@@ -41,13 +43,14 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Starts once the work issued so far has ended, so that none of it is cut.
-    pub(super) fn start(device: &Device) -> Result<Self> {
-        device.synchronize()?;
+    /// Starts recording of the thread; the device's has started.
+    pub(super) fn start(device: &Device, gpu: Option<Session>) -> Self {
         let thread = thread::current();
-        let spans = Arc::new(SpanRecorder::new(thread, Vec::new()));
-        Ok(Self {
+        let listeners = gpu.iter().map(Session::listener).collect();
+        let spans = Arc::new(SpanRecorder::new(thread, listeners));
+        Self {
             device: device.clone(),
+            gpu,
             thread,
             installed: Some(spans.install()),
             spans,
@@ -57,7 +60,7 @@ impl Recording {
             counters: Vec::new(),
             latents: Vec::new(),
             latents_bytes: 0,
-        })
+        }
     }
 
     /// Whether it goes on.
@@ -70,6 +73,9 @@ impl Recording {
         if let Some(installed) = self.installed.take() {
             drop(installed);
             self.device.synchronize()?;
+            if let Some(gpu) = &mut self.gpu {
+                gpu.stop();
+            }
             self.end = Timestamp::now();
         }
         Ok(())
@@ -129,7 +135,12 @@ impl Recording {
         for (load, id) in loads.iter_mut().zip(recorded.ranges.len() as u64 + 1..) {
             load.external_id = id;
         }
+        let (device, missing) = (self.gpu.take())
+            .map(|gpu| gpu.finish(&recorded.ranges, self.thread))
+            .unwrap_or_default();
+        warnings.extend(missing);
         let mut counters = self.counters;
+        counters.extend(device.memory.iter().map(MemoryEvent::counter));
         for (at, latents) in &self.latents {
             let norm = latents.sqr()?.sum_all()?.to_scalar::<f32>()?.sqrt();
             if norm.is_finite() {
@@ -146,12 +157,24 @@ impl Recording {
             start: self.start,
             end: self.end,
             process: std::process::id(),
-            threads: vec![(self.thread, thread::name(self.thread))],
+            threads: threads(self.thread, &device),
             loads,
             host: recorded.ranges,
             counters,
-            device: DeviceTrace::default(),
+            device,
         };
         Ok(Profile { trace, warnings })
     }
+}
+
+/// The recorded thread, and those that called CUDA, with their names.
+fn threads(recorded: u32, device: &DeviceTrace) -> Vec<(u32, String)> {
+    let mut threads: Vec<u32> = device.calls.iter().map(|call| call.thread).collect();
+    threads.push(recorded);
+    threads.sort_unstable();
+    threads.dedup();
+    let threads = threads.into_iter();
+    threads
+        .map(|thread| (thread, thread::name(thread)))
+        .collect()
 }

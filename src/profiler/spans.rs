@@ -87,13 +87,25 @@ impl SpanRecorder {
         self.listeners.iter().for_each(|listener| listener.end());
     }
 
-    /// Takes what was recorded.
+    /// Takes what was recorded. What is still open ends now.
     pub(super) fn take(&self) -> Recorded {
         let mut ranges = self.lock();
-        Recorded {
+        let mut recorded = Recorded {
             ranges: std::mem::take(&mut ranges.all),
             lost: std::mem::take(&mut ranges.lost),
+        };
+        let now = Timestamp::now();
+        let mut last = Timestamp::default();
+        for range in &mut recorded.ranges {
+            if range.start == Timestamp::default() {
+                // A span that was never entered.
+                (range.start, range.end) = (last, last);
+            } else if range.end < range.start {
+                range.end = now;
+            }
+            last = range.start;
         }
+        recorded
     }
 
     fn add(

@@ -14,7 +14,7 @@ pub(super) fn recording_alone() -> MutexGuard<'static, ()> {
     RECORDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn range(kind: HostKind, name: Name, id: u64, start: u64, end: u64) -> HostRange {
+pub(super) fn range(kind: HostKind, name: Name, id: u64, start: u64, end: u64) -> HostRange {
     HostRange {
         kind,
         name,
@@ -30,7 +30,7 @@ pub(super) fn text(name: &str) -> Name {
     Name::Text(name.into())
 }
 
-fn call(name: &'static str, api: Api, correlation: u32, start: u64) -> Call {
+pub(super) fn call(name: &'static str, api: Api, correlation: u32, start: u64) -> Call {
     Call {
         api,
         name: Name::Static(name),
@@ -43,7 +43,7 @@ fn call(name: &'static str, api: Api, correlation: u32, start: u64) -> Call {
     }
 }
 
-fn work(kind: WorkKind, correlation: u32, start: u64, end: u64) -> Work {
+pub(super) fn work(kind: WorkKind, correlation: u32, start: u64, end: u64) -> Work {
     Work {
         kind,
         queue: QUEUE,
@@ -55,7 +55,7 @@ fn work(kind: WorkKind, correlation: u32, start: u64, end: u64) -> Work {
     }
 }
 
-const QUEUE: Queue = Queue {
+pub(super) const QUEUE: Queue = Queue {
     device: 0,
     context: 1,
     stream: 7,
@@ -100,6 +100,43 @@ pub(super) fn one_of_each() -> Trace {
             at: Timestamp(2000),
         }],
         device: device(),
+    }
+}
+
+/// An H100's properties.
+pub(super) fn h100() -> DeviceProperties {
+    DeviceProperties {
+        id: 0,
+        name: "NVIDIA H100 80GB HBM3".into(),
+        total_global_mem: 85_029_158_912,
+        compute_major: 9,
+        compute_minor: 0,
+        max_threads_per_block: 1024,
+        max_threads_per_multiprocessor: 2048,
+        regs_per_block: 65536,
+        warp_size: 32,
+        shared_mem_per_block: 49152,
+        num_sms: 132,
+        regs_per_multiprocessor: 65536,
+        shared_mem_per_block_optin: 232_448,
+        shared_mem_per_multiprocessor: 233_472,
+        max_blocks_per_multiprocessor: 32,
+        reserved_shared_mem_per_block: 1024,
+    }
+}
+
+/// A kernel of half a block for each multiprocessor, its derived fields not set.
+pub(super) fn kernel(name: &str) -> Kernel {
+    Kernel {
+        name: text(name),
+        grid: [66, 1, 1],
+        block: [128, 1, 1],
+        registers: 32,
+        shared_bytes: 0,
+        blocks_per_sm: 0.0,
+        warps_per_sm: 0.0,
+        occupancy_pct: 0,
+        channel: (0, 0),
     }
 }
 

@@ -297,6 +297,19 @@ pub struct MemoryEvent {
     pub reserved: u64,
 }
 
+impl MemoryEvent {
+    /// The memory after it, as a value over time.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "exact below 9 PB")]
+    pub fn counter(&self) -> Counter {
+        Counter {
+            track: "GPU memory",
+            values: vec![("allocated bytes", self.allocated as f64)],
+            at: self.at,
+        }
+    }
+}
+
 /// Versions of the CUDA parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the parts' names")]

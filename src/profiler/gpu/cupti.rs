@@ -1,0 +1,286 @@
+//! CUPTI's activity interface: found at run time, called through a table, filling buffers.
+//!
+//! It is one for the process and its callbacks take no argument of ours, so the table, and the
+//! buffers that wait to be read, are global.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::fmt;
+use std::mem::take;
+use std::path::PathBuf;
+use std::ptr::{self, slice_from_raw_parts_mut};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use libloading::{Library, Symbol};
+
+use super::MAX_RECORD_BYTES;
+use crate::profiler::clock::Timestamp;
+use crate::profiler::trace::Api;
+
+/// CUPTI asks for buffers of this size: 4 MiB hold some 30,000 records.
+const BUFFER_WORDS: usize = (4 << 20) / size_of::<u64>();
+/// `CUPTI_ACTIVITY_FLAG_FLUSH_FORCED`.
+const FLUSH_FORCED: u32 = 1;
+/// `CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM`: the numbers that the system gives threads.
+const THREAD_ID_SYSTEM: u32 = 1;
+/// `CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0`.
+const CUSTOM0: u32 = 3;
+/// `CUPTI_CB_DOMAIN_DRIVER_API` and `CUPTI_CB_DOMAIN_RUNTIME_API`.
+const DOMAINS: (u32, u32) = (1, 2);
+
+type Requested = extern "C" fn(*mut *mut u8, *mut usize, *mut usize);
+type Completed = extern "C" fn(*mut c_void, u32, *mut u8, usize, usize);
+type Clock = extern "C" fn() -> u64;
+
+/// The functions that are used.
+pub(super) struct Cupti {
+    activity_disable: unsafe extern "C" fn(u32) -> u32,
+    activity_enable: unsafe extern "C" fn(u32) -> u32,
+    flush_all: unsafe extern "C" fn(u32) -> u32,
+    get_next_record: unsafe extern "C" fn(*mut u8, usize, *mut *mut u8) -> u32,
+    get_num_dropped: unsafe extern "C" fn(*mut c_void, u32, *mut usize) -> u32,
+    pop_external_id: unsafe extern "C" fn(u32, *mut u64) -> u32,
+    push_external_id: unsafe extern "C" fn(u32, u64) -> u32,
+    register_callbacks: unsafe extern "C" fn(Requested, Completed) -> u32,
+    register_clock: unsafe extern "C" fn(Clock) -> u32,
+    get_callback_name: unsafe extern "C" fn(u32, u32, *mut *const c_char) -> u32,
+    get_result_string: unsafe extern "C" fn(u32, *mut *const c_char) -> u32,
+    get_version: unsafe extern "C" fn(*mut u32) -> u32,
+    set_thread_id_type: unsafe extern "C" fn(u32) -> u32,
+    /// Keeps the functions where they are.
+    _library: Library,
+}
+
+/// Buffers that CUPTI has filled.
+#[derive(Default)]
+struct Filled {
+    buffers: Vec<Buffer>,
+    lost_bytes: usize,
+}
+
+/// A buffer and how much of it holds records.
+pub(super) struct Buffer {
+    words: Box<[u64]>,
+    valid_bytes: usize,
+}
+
+static FILLED: Mutex<Filled> = Mutex::new(Filled {
+    buffers: Vec::new(),
+    lost_bytes: 0,
+});
+
+fn filled() -> MutexGuard<'static, Filled> {
+    FILLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives CUPTI a buffer.
+#[expect(unsafe_code, reason = "a C callback")]
+extern "C" fn requested(buffer: *mut *mut u8, size: *mut usize, max_records: *mut usize) {
+    let words = vec![0u64; BUFFER_WORDS].into_boxed_slice();
+    // SAFETY: CUPTI passes places for its results; it returns the buffer through `completed`.
+    unsafe {
+        *buffer = Box::into_raw(words).cast();
+        *size = BUFFER_WORDS * size_of::<u64>();
+        *max_records = 0; // as many as fit
+    }
+}
+
+/// Takes a buffer back; it is read after the run.
+#[expect(unsafe_code, reason = "a C callback")]
+extern "C" fn completed(
+    _context: *mut c_void,
+    _stream: u32,
+    buffer: *mut u8,
+    _: usize,
+    valid: usize,
+) {
+    if buffer.is_null() {
+        return;
+    }
+    // SAFETY: the pointer is one that `requested` gave away, and comes back once.
+    let words = unsafe { Box::from_raw(slice_from_raw_parts_mut(buffer.cast(), BUFFER_WORDS)) };
+    let mut filled = filled();
+    if (filled.buffers.len() + 1) * size_of_val(&*words) > MAX_RECORD_BYTES {
+        filled.lost_bytes += valid;
+    } else if valid > 0 {
+        filled.buffers.push(Buffer {
+            words,
+            valid_bytes: valid,
+        });
+    }
+}
+
+/// Makes the host's clock the clock of all records.
+extern "C" fn clock() -> u64 {
+    Timestamp::now().0
+}
+
+impl Cupti {
+    /// The library with its callbacks registered, opened at the first call.
+    pub(super) fn get() -> Result<&'static Self, String> {
+        static CUPTI: OnceLock<Result<Cupti, String>> = OnceLock::new();
+        CUPTI.get_or_init(Self::open).as_ref().map_err(Clone::clone)
+    }
+
+    fn open() -> Result<Self, String> {
+        let cupti = Self::load()?;
+        // SAFETY: the callbacks live as long as the process.
+        #[expect(unsafe_code, reason = "C functions")]
+        unsafe {
+            cupti.check((cupti.register_clock)(clock))?;
+            cupti.check((cupti.set_thread_id_type)(THREAD_ID_SYSTEM))?;
+            cupti.check((cupti.register_callbacks)(requested, completed))?;
+        }
+        Ok(cupti)
+    }
+
+    fn load() -> Result<Self, String> {
+        let mut failures = Vec::new();
+        for path in candidates() {
+            // SAFETY: NVIDIA's library, whose constructors ask nothing of us.
+            #[expect(unsafe_code, reason = "opens a library")]
+            match unsafe { Library::new(&path) } {
+                Ok(library) => return Self::bind(library),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        // The first name is the one to install.
+        let failure = failures.into_iter().next().unwrap_or_default();
+        Err(format!("CUPTI is not there: {failure}"))
+    }
+
+    #[expect(unsafe_code, reason = "takes functions from a library")]
+    fn bind(library: Library) -> Result<Self, String> {
+        macro_rules! function {
+            ($name:literal) => {{
+                // SAFETY: the type is the one that cupti.h declares.
+                let symbol: Result<Symbol<'_, _>, _> = unsafe { library.get($name) };
+                *symbol.map_err(|error| error.to_string())?
+            }};
+        }
+        Ok(Self {
+            activity_disable: function!(b"cuptiActivityDisable\0"),
+            activity_enable: function!(b"cuptiActivityEnable\0"),
+            flush_all: function!(b"cuptiActivityFlushAll\0"),
+            get_next_record: function!(b"cuptiActivityGetNextRecord\0"),
+            get_num_dropped: function!(b"cuptiActivityGetNumDroppedRecords\0"),
+            pop_external_id: function!(b"cuptiActivityPopExternalCorrelationId\0"),
+            push_external_id: function!(b"cuptiActivityPushExternalCorrelationId\0"),
+            register_callbacks: function!(b"cuptiActivityRegisterCallbacks\0"),
+            register_clock: function!(b"cuptiActivityRegisterTimestampCallback\0"),
+            get_callback_name: function!(b"cuptiGetCallbackName\0"),
+            get_result_string: function!(b"cuptiGetResultString\0"),
+            get_version: function!(b"cuptiGetVersion\0"),
+            set_thread_id_type: function!(b"cuptiSetThreadIdType\0"),
+            _library: library,
+        })
+    }
+}
+
+/// The system's library, the toolkit's, and those of versions with the same records.
+fn candidates() -> Vec<PathBuf> {
+    let toolkit = std::env::var_os("CUDA_HOME").map_or("/usr/local/cuda".into(), PathBuf::from);
+    let mut candidates = Vec::new();
+    for name in ["libcupti.so.13", "libcupti.so.12"] {
+        candidates.push(name.into());
+        candidates.push(toolkit.join("extras/CUPTI/lib64").join(name));
+        candidates.push(toolkit.join("lib64").join(name));
+    }
+    candidates
+}
+
+#[expect(unsafe_code, reason = "C functions")]
+impl Cupti {
+    /// Starts recording a kind of activity.
+    pub(super) fn enable(&self, kind: u32) -> Result<(), String> {
+        // SAFETY: a number; CUPTI refuses those it does not know.
+        self.check(unsafe { (self.activity_enable)(kind) })
+    }
+
+    /// Stops recording a kind of activity.
+    pub(super) fn disable(&self, kind: u32) {
+        // SAFETY: as above. What was not enabled stays disabled.
+        let _ = unsafe { (self.activity_disable)(kind) };
+    }
+
+    /// Calls that follow on this thread belong to host range `id`.
+    pub(super) fn push_external_id(&self, id: u64) {
+        // SAFETY: numbers.
+        let _ = unsafe { (self.push_external_id)(CUSTOM0, id) };
+    }
+
+    /// Ends the innermost [`Cupti::push_external_id`].
+    pub(super) fn pop_external_id(&self) {
+        let mut id = 0;
+        // SAFETY: `id` is a place for the result.
+        let _ = unsafe { (self.pop_external_id)(CUSTOM0, &raw mut id) };
+    }
+
+    /// Everything recorded so far, and the bytes that were beyond the bound.
+    pub(super) fn take(&self) -> (Vec<Buffer>, usize) {
+        // SAFETY: CUPTI calls `completed` for each of its buffers.
+        let _ = unsafe { (self.flush_all)(FLUSH_FORCED) };
+        let Filled {
+            buffers,
+            lost_bytes,
+        } = take(&mut *filled());
+        (buffers, lost_bytes)
+    }
+
+    /// Records that CUPTI had no room for since the last call.
+    pub(super) fn dropped(&self) -> u64 {
+        let mut dropped = 0;
+        // SAFETY: no context and stream 0 mean all; `dropped` is a place for the result.
+        let _ = unsafe { (self.get_num_dropped)(ptr::null_mut(), 0, &raw mut dropped) };
+        dropped as u64
+    }
+
+    /// Calls `read` with each record of a buffer.
+    pub(super) fn for_each_record(&self, mut buffer: Buffer, mut read: impl FnMut(*const u8)) {
+        let start = buffer.words.as_mut_ptr().cast();
+        let mut record = ptr::null_mut();
+        // SAFETY: the buffer was filled by CUPTI up to `valid_bytes`, and outlives the records.
+        while unsafe { (self.get_next_record)(start, buffer.valid_bytes, &raw mut record) } == 0 {
+            read(record);
+        }
+    }
+
+    /// The name of an API function.
+    pub(super) fn function_name(&self, api: Api, cbid: u32) -> Option<&'static str> {
+        let domain = match api {
+            Api::Driver => DOMAINS.0,
+            Api::Runtime => DOMAINS.1,
+        };
+        let mut name = ptr::null();
+        // SAFETY: `name` is a place for the result.
+        let code = unsafe { (self.get_callback_name)(domain, cbid, &raw mut name) };
+        // SAFETY: CUPTI's names are constants of the library, which is never closed.
+        (code == 0 && !name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_str().ok())?
+    }
+
+    /// CUPTI's version, as it numbers itself.
+    pub(super) fn version(&self) -> u32 {
+        let mut version = 0;
+        // SAFETY: `version` is a place for the result.
+        let _ = unsafe { (self.get_version)(&raw mut version) };
+        version
+    }
+
+    fn check(&self, code: u32) -> Result<(), String> {
+        if code == 0 {
+            return Ok(());
+        }
+        let mut text = ptr::null();
+        // SAFETY: `text` is a place for the result, which is a constant of the library.
+        let text = unsafe {
+            let known = (self.get_result_string)(code, &raw mut text) == 0 && !text.is_null();
+            known.then(|| CStr::from_ptr(text).to_string_lossy())
+        };
+        Err(format!("CUPTI error {code}, {}", text.unwrap_or_default()))
+    }
+}
+
+impl fmt::Debug for Cupti {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cupti")
+    }
+}

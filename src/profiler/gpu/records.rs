@@ -1,0 +1,32 @@
+//! What CUPTI told of a recording, before it is put in order: plain data.
+
+use std::collections::HashMap;
+
+use crate::profiler::trace::{Call, DeviceProperties, MemoryEvent, Overhead, Versions, Wait, Work};
+
+/// Events as the records had them. What follows from other events (ids of host ranges, shares of
+/// the device, totals of memory) is not set.
+#[derive(Debug, Default)]
+pub(in crate::profiler) struct Records {
+    pub(super) calls: Vec<Call>,
+    pub(super) work: Vec<Work>,
+    pub(super) waits: Vec<Wait>,
+    pub(super) overheads: Vec<Overhead>,
+    pub(super) memory: Vec<MemoryEvent>,
+    /// The host range open around the call with a correlation.
+    pub(super) external_ids: HashMap<u32, u64>,
+    /// Records that CUPTI had no room for.
+    pub(super) dropped: u64,
+    /// Bytes of records beyond the bound.
+    pub(super) lost_bytes: usize,
+}
+
+/// What is known of the device beside the records.
+#[derive(Debug, Clone)]
+pub(in crate::profiler) struct Facts {
+    pub(super) properties: DeviceProperties,
+    pub(super) versions: Versions,
+    /// Bytes in tensors when the recording started, and bytes held by the allocator.
+    pub(super) allocated: u64,
+    pub(super) reserved: u64,
+}

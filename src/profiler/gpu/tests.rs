@@ -1,0 +1,240 @@
+//! The conversion of records, on made-up ones.
+
+use super::convert::device_trace;
+use super::records::{Facts, Records};
+use crate::profiler::clock::Timestamp;
+use crate::profiler::testing::{call, h100, kernel, range, work};
+use crate::profiler::trace::{
+    Api, Call, DeviceTrace, HostKind, HostRange, MemoryEvent, Name, Trace, Versions, Wait, Work,
+    WorkKind,
+};
+
+fn launch(correlation: u32, start: u64, end: u64) -> Work {
+    work(WorkKind::Kernel(kernel("k")), correlation, start, end)
+}
+
+fn call_at(correlation: u32, start: u64) -> Call {
+    call("cuLaunchKernel", Api::Driver, correlation, start)
+}
+
+fn annotation(name: &'static str, id: u64, start: u64, end: u64) -> HostRange {
+    range(HostKind::Annotation, Name::Static(name), id, start, end)
+}
+
+fn operator(id: u64, start: u64, end: u64) -> HostRange {
+    range(HostKind::Operator, Name::Static("op"), id, start, end)
+}
+
+fn convert(records: Records, host: &[HostRange]) -> (DeviceTrace, Vec<String>) {
+    let facts = Facts {
+        properties: h100(),
+        versions: Versions {
+            cupti: 130_001,
+            runtime: 13000,
+            driver: 13000,
+        },
+        allocated: 1000,
+        reserved: 4096,
+    };
+    let (device, warnings) = device_trace(records, facts, host);
+    let trace = Trace {
+        process: 412,
+        host: host.to_vec(),
+        device,
+        ..Trace::default()
+    };
+    assert_eq!(trace.first_overlap(), None);
+    (trace.device, warnings)
+}
+
+fn times<T>(items: &[T], times: impl Fn(&T) -> (Timestamp, Timestamp)) -> Vec<(u64, u64)> {
+    let times = items.iter().map(times);
+    times.map(|(start, end)| (start.0, end.0)).collect()
+}
+
+#[test]
+fn a_kernel_ends_where_a_dependent_one_starts() {
+    let records = Records {
+        work: vec![
+            launch(2, 190, 300),
+            launch(1, 100, 200),
+            launch(3, 300, 300),
+            launch(4, 300, 350),
+        ],
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &[]);
+    assert_eq!(
+        times(&device.work, |work| (work.start, work.end)),
+        [(100, 190), (190, 300), (300, 301), (301, 350)]
+    );
+}
+
+#[test]
+fn streams_do_not_wait_for_each_other() {
+    let mut other = launch(2, 150, 250);
+    other.queue.stream = 13;
+    let records = Records {
+        work: vec![launch(1, 100, 200), other, launch(3, 210, 220)],
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &[]);
+    assert_eq!(
+        times(&device.work, |work| (work.start, work.end)),
+        [(100, 200), (210, 220), (150, 250)]
+    );
+}
+
+#[test]
+fn work_is_joined_with_the_host_by_external_ids() {
+    let host = [annotation("step", 1, 0, 450), operator(2, 10, 400)];
+    let records = Records {
+        calls: vec![call_at(7, 20), call_at(8, 500), call_at(9, 700)],
+        work: vec![
+            launch(7, 200, 300),
+            launch(8, 600, 700),
+            launch(9, 800, 900),
+        ],
+        // 3 is of a range that was not kept.
+        external_ids: [(7, 2), (9, 3)].into(),
+        ..Records::default()
+    };
+    let (device, warnings) = convert(records, &host);
+    let ids: Vec<_> = device.work.iter().map(|work| work.external_id).collect();
+    assert_eq!(ids, [Some(2), None, None]);
+    let ids: Vec<_> = device.calls.iter().map(|call| call.external_id).collect();
+    assert_eq!(ids, [Some(2), None, None]);
+    assert!(warnings.is_empty());
+    let WorkKind::Kernel(kernel) = &device.work[0].kind else {
+        unreachable!("all work is kernels")
+    };
+    assert!((kernel.blocks_per_sm - 0.5).abs() < 1e-9);
+    assert_eq!(kernel.occupancy_pct, 3);
+}
+
+#[test]
+fn annotations_span_the_work_launched_in_them_and_nest() {
+    let host = [
+        annotation("step 1", 1, 0, 100),
+        annotation("block", 2, 10, 50),
+        operator(3, 20, 30),
+        annotation("tail", 4, 60, 90),
+        annotation("step 2", 5, 100, 200),
+        annotation("idle", 6, 110, 120),
+    ];
+    let records = Records {
+        // The second starts right after the first, the third a nanosecond later, the fourth later.
+        work: vec![
+            launch(1, 1000, 1100),
+            launch(2, 1100, 1200),
+            launch(3, 1201, 1300),
+            launch(4, 2000, 2100),
+        ],
+        external_ids: [(1, 3), (2, 4), (3, 5), (4, 5)].into(),
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &host);
+    let mut found: Vec<_> = (device.annotations.iter())
+        .map(|a| (a.name.to_string(), a.start.0, a.end.0))
+        .collect();
+    found.sort_by_key(|(_, start, end)| (*start, std::cmp::Reverse(*end)));
+    let expected = [
+        ("step 1", 999, 1201),
+        ("block", 999, 1100),
+        ("tail", 1100, 1201),
+        ("step 2", 1201, 2101),
+    ];
+    let expected = expected.map(|(name, start, end)| (name.to_owned(), start, end));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn of_calls_with_one_correlation_the_outer_one_stays() {
+    let mut inner = call_at(5, 120);
+    inner.end = Timestamp(150);
+    let mut outer = call("cudaLaunchKernel", Api::Runtime, 5, 100);
+    outer.end = Timestamp(200);
+    let records = Records {
+        calls: vec![inner, outer, call_at(0, 300)],
+        work: vec![launch(5, 400, 500)],
+        ..Records::default()
+    };
+    let (device, warnings) = convert(records, &[]);
+    assert_eq!(device.calls.len(), 1);
+    assert_eq!(device.calls[0].name.to_string(), "cudaLaunchKernel");
+    assert!(warnings.is_empty());
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let records = Records {
+        calls: vec![
+            call_at(1, 10),
+            call("cudaLaunchKernelExC", Api::Runtime, 2, 200),
+            call("cuMemcpyHtoDAsync_v2", Api::Driver, 3, 400),
+            call("cuGraphLaunch", Api::Driver, 4, 600),
+        ],
+        work: vec![
+            launch(1, 100, 200),
+            launch(4, 700, 800),
+            launch(4, 800, 900),
+        ],
+        dropped: 12,
+        lost_bytes: 1,
+        ..Records::default()
+    };
+    let (_, warnings) = convert(records, &[]);
+    assert_eq!(
+        warnings,
+        [
+            "the trace has 3 kernels for 2 launches; launches without a kernel: 1",
+            "the trace lacks 12 GPU records: CUPTI had no room for them",
+            "the trace lacks GPU records of 1 MiB: the first 1024 MiB are kept",
+        ]
+    );
+}
+
+#[test]
+fn memory_totals_follow_from_the_baseline() {
+    let event = |at, bytes, reserved| MemoryEvent {
+        device: 0,
+        thread: 412,
+        at: Timestamp(at),
+        address: 0x200,
+        bytes,
+        allocated: 0,
+        reserved,
+    };
+    let records = Records {
+        memory: vec![event(30, -512, 8192), event(10, 512, 0), event(20, 9000, 0)],
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &[]);
+    let totals: Vec<_> = (device.memory.iter())
+        .map(|event| (event.allocated, event.reserved))
+        .collect();
+    assert_eq!(totals, [(1512, 4096), (10_512, 10_512), (10_000, 10_000)]);
+}
+
+#[test]
+fn waits_are_in_order() {
+    let wait = |start| Wait {
+        kind: "Stream Sync",
+        device: 0,
+        context: 1,
+        stream: Some(7),
+        start: Timestamp(start),
+        end: Timestamp(start + 5),
+        correlation: 1,
+        event: None,
+    };
+    let records = Records {
+        waits: vec![wait(20), wait(10)],
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &[]);
+    assert_eq!(
+        times(&device.waits, |wait| (wait.start, wait.end)),
+        [(10, 15), (20, 25)]
+    );
+}
