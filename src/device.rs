@@ -2,9 +2,7 @@
 
 use candle_core::{DType, Device};
 
-#[cfg(feature = "cuda")]
-use crate::error::message_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, message_of};
 
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +126,29 @@ pub fn memory_use(device: &Device) -> Option<MemoryUse> {
         let _ = device;
         None
     }
+}
+
+/// The refusal that a failed allocation on a GPU means; none for other errors.
+#[must_use]
+pub fn out_of_memory(error: &candle_core::Error) -> Option<Error> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let message = message_of(error);
+    if !message.contains("CUDA_ERROR_OUT_OF_MEMORY") {
+        return None;
+    }
+    #[cfg(feature = "cuda")]
+    let memory = candle_core::cuda_backend::cudarc::driver::result::mem_get_info().ok();
+    #[cfg(not(feature = "cuda"))]
+    let memory: Option<(usize, usize)> = None;
+    let free = memory.map_or(String::new(), |(free, total)| {
+        #[expect(clippy::cast_precision_loss, reason = "for people")]
+        let (free, total) = (free as f64 / GIB, total as f64 / GIB);
+        format!("; {free:.1} GiB of {total:.1} are free")
+    });
+    Some(Error::Device {
+        message: format!("the GPU's memory is used up (CUDA_ERROR_OUT_OF_MEMORY){free}"),
+        hint: Some("free the GPU of other programs, or ask for a smaller picture".to_owned()),
+    })
 }
 
 /// Starts counting peaks anew; nothing to do on the CPU.

@@ -88,7 +88,7 @@ pub enum Error {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        Self::Tensor(error)
+        crate::device::out_of_memory(&error).unwrap_or(Self::Tensor(error))
     }
 }
 
