@@ -3,7 +3,7 @@
 //! One pass serves both guidance branches: the image rows of both lie in one matrix, the text rows
 //! of both in another, and only attention keeps the branches apart ([`JointLayout`]). Everything
 //! that depends on the timestep alone is computed when the model is loaded, for all steps of its
-//! schedule ([`modulation`]); the weights behind it are not kept.
+//! schedule; the weights behind it are not kept.
 //!
 //! Source: diffusers `transformer_qwenimage.py` at 58eb52c.
 
