@@ -26,58 +26,51 @@ __device__ Row<T> find_row(T *joint, const T *txt, const float *cos, const float
 }
 
 // dh / 8 lanes (a power of two up to 32) take a head, 8 elements each: the block's groups of lanes
-// walk over the 2 * heads heads, BATCH at a time. A lane sees the same elements of every head, so
-// weights and angles are read once. Rows are rotated in place, which keeps the compiler from moving a
-// load before a store: a batch is loaded whole before any of it is written.
+// walk over the 2 * heads heads. A lane sees the same elements of every head, so weights and angles
+// are read once. Rows are rotated in place, which keeps the compiler from moving a load before a
+// store, so the next head is loaded by hand before this one is written; as it lies in memory, because
+// registers are what limits the warps in flight.
 template <typename T>
 __device__ void by_vectors(T *joint, const T *txt, const T *norm_q, const T *norm_k, const T *norm_added_q,
                            const T *norm_added_k, const float *cos, const float *sin, int heads, int dh, int img_begin,
                            int img_end) {
-    constexpr int VEC = 8, BATCH = 3, HALF = 16 / sizeof(T);  // a load moves at most 16 bytes
+    constexpr int VEC = 8;
+    struct alignas(16) Elements {
+        T elements[VEC];
+    };
     const int d = heads * dh, lanes = dh / VEC, at = threadIdx.x % lanes * VEC, groups = blockDim.x / lanes;
     const Row<T> row = find_row(joint, txt, cos, sin, d, dh, img_begin, img_end);
-    float c[VEC / 2], s[VEC / 2], weights[2][VEC];
+    float c[VEC / 2], s[VEC / 2];
     load<float, VEC / 2>(c, row.cos + at / 2);
     load<float, VEC / 2>(s, row.sin + at / 2);
-    const T *norms[2] = {row.is_img ? norm_q : norm_added_q, row.is_img ? norm_k : norm_added_k};
-#pragma unroll
-    for (int i = 0; i < 2; i++)
-#pragma unroll
-        for (int j = 0; j < VEC; j++) weights[i][j] = to_float(norms[i][at + j]);
+    const Elements weight_q = *reinterpret_cast<const Elements *>((row.is_img ? norm_q : norm_added_q) + at);
+    const Elements weight_k = *reinterpret_cast<const Elements *>((row.is_img ? norm_k : norm_added_k) + at);
     // A group is a whole part of a warp, and all of its lanes take the same heads.
     const unsigned mask = lanes == 32 ? 0xffffffff : ((1u << lanes) - 1) << (threadIdx.x % 32 / lanes * lanes);
 
-    for (int first = threadIdx.x / lanes; first < 2 * heads; first += BATCH * groups) {
-        float v[BATCH][VEC];
+    int head = threadIdx.x / lanes;
+    Elements next = {};
+    if (head < 2 * heads) next = *reinterpret_cast<const Elements *>(row.in + (size_t)head * dh + at);
+    while (head < 2 * heads) {
+        const Elements raw = next;
+        const int following = head + groups;
+        if (following < 2 * heads) next = *reinterpret_cast<const Elements *>(row.in + (size_t)following * dh + at);
+        float v[VEC], squares = 0.f;
 #pragma unroll
-        for (int b = 0; b < BATCH; b++) {
-            const int head = first + b * groups;
-            if (head >= 2 * heads) continue;
+        for (int j = 0; j < VEC; j++) v[j] = to_float(raw.elements[j]), squares += v[j] * v[j];
+        for (int offset = lanes / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(mask, squares, offset);
+        const float inverse = rsqrtf(squares / dh + EPS);
+        const Elements weight = head < heads ? weight_q : weight_k;
+        Elements out;
 #pragma unroll
-            for (int j = 0; j < VEC; j += HALF)
-                load<T, HALF>(*(float(*)[HALF])(v[b] + j), row.in + (size_t)head * dh + at + j);
+        for (int j = 0; j < VEC; j += 2) {
+            const float re = v[j] * inverse * to_float(weight.elements[j]);
+            const float im = v[j + 1] * inverse * to_float(weight.elements[j + 1]);
+            out.elements[j] = from_float<T>(re * c[j / 2] - im * s[j / 2]);
+            out.elements[j + 1] = from_float<T>(re * s[j / 2] + im * c[j / 2]);
         }
-#pragma unroll
-        for (int b = 0; b < BATCH; b++) {
-            const int head = first + b * groups;
-            if (head >= 2 * heads) continue;
-            float squares = 0.f;
-#pragma unroll
-            for (int j = 0; j < VEC; j++) squares += v[b][j] * v[b][j];
-            for (int offset = lanes / 2; offset > 0; offset /= 2) squares += __shfl_xor_sync(mask, squares, offset);
-            const float inverse = rsqrtf(squares / dh + EPS);
-            const bool is_k = head >= heads;
-#pragma unroll
-            for (int j = 0; j < VEC; j += 2) {
-                const float re = v[b][j] * inverse * (is_k ? weights[1][j] : weights[0][j]);
-                const float im = v[b][j + 1] * inverse * (is_k ? weights[1][j + 1] : weights[0][j + 1]);
-                v[b][j] = re * c[j / 2] - im * s[j / 2];
-                v[b][j + 1] = re * s[j / 2] + im * c[j / 2];
-            }
-#pragma unroll
-            for (int j = 0; j < VEC; j += HALF)
-                store<T, HALF>(row.out + (size_t)head * dh + at + j, *(float(*)[HALF])(v[b] + j));
-        }
+        *reinterpret_cast<Elements *>(row.out + (size_t)head * dh + at) = out;
+        head = following;
     }
     if (!row.is_img) {
         for (int i = 2 * d + threadIdx.x; i < 3 * d; i += blockDim.x) row.out[i] = row.in[i];
@@ -112,7 +105,7 @@ __device__ void by_pairs(T *joint, const T *txt, const T *norm_q, const T *norm_
 }
 
 #define INSTANCE(NAME, T, BODY)                                                                                          \
-    extern "C" __global__ void qk_norm_rope_##NAME(T *joint, const T *txt, const T *norm_q, const T *norm_k,             \
+    extern "C" __global__ __launch_bounds__(256, 5) void qk_norm_rope_##NAME(T *joint, const T *txt, const T *norm_q, const T *norm_k,             \
                                                    const T *norm_added_q, const T *norm_added_k, const float *cos,       \
                                                    const float *sin, int heads, int dh, int img_begin, int img_end) {    \
         BODY<T>(joint, txt, norm_q, norm_k, norm_added_q, norm_added_k, cos, sin, heads, dh, img_begin, img_end);        \
