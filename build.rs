@@ -10,6 +10,8 @@ fn main() {
     if env::var_os("CARGO_FEATURE_CUDA").is_some() {
         kernels();
     }
+    #[cfg(feature = "cuda")]
+    nvtx();
 }
 
 fn commit() {
@@ -22,6 +24,19 @@ fn commit() {
     {
         println!("cargo:rustc-env=QWEN_GEN_COMMIT={}", commit.trim());
     }
+}
+
+/// NVTX is a header of the toolkit.
+#[cfg(feature = "cuda")]
+fn nvtx() {
+    let file = "src/profiler/nvtx.c";
+    println!("cargo:rerun-if-changed={file}");
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    let toolkit = env::var_os("CUDA_HOME").unwrap_or_else(|| "/usr/local/cuda".into());
+    cc::Build::new()
+        .file(file)
+        .include(Path::new(&toolkit).join("include"))
+        .compile("qwen_gen_nvtx");
 }
 
 /// The files with kernels, each compiled to `OUT_DIR/<stem>.fatbin`.

@@ -44,6 +44,7 @@ pub struct Choices {
     pub perf_dump_path: Option<PathBuf>,
     pub request_id: Option<String>,
     pub profile: Option<Extent>,
+    pub layerwise_nvtx: bool,
     pub device: DeviceChoice,
     pub precisions: PrecisionChoices,
     pub warmup_steps: Option<usize>,
@@ -120,6 +121,8 @@ pub struct GenerateRequest {
     pub request_id: Option<String>,
     /// What the traces record, if there are to be any.
     pub profile: Option<Window>,
+    /// Whether blocks and operators are marked for other profilers.
+    pub layerwise_nvtx: bool,
     /// Device asked for.
     pub device: DeviceChoice,
     /// Precisions asked for.
@@ -206,6 +209,7 @@ impl GenerateRequest {
             perf_dump_path: choices.perf_dump_path,
             request_id: choices.request_id,
             profile,
+            layerwise_nvtx: choices.layerwise_nvtx,
             device: choices.device,
             precisions: choices.precisions,
             warmup_steps: choices.warmup_steps,

@@ -193,6 +193,11 @@ struct ProfilingArgs {
         value_parser = profiled_steps
     )]
     num_profiled_timesteps: Extent,
+
+    /// Mark blocks and operators, too, for Nsight Systems and Nsight Compute
+    #[cfg(feature = "cuda")]
+    #[arg(long)]
+    enable_layerwise_nvtx_marker: bool,
 }
 
 #[derive(Debug, Args)]
@@ -307,6 +312,17 @@ fn profiled_steps(text: &str) -> Result<Extent, String> {
 }
 
 impl ProfilingArgs {
+    #[cfg(feature = "cuda")]
+    fn layerwise_nvtx(&self) -> bool {
+        self.enable_layerwise_nvtx_marker
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    fn layerwise_nvtx(&self) -> bool {
+        false
+    }
+
     fn extent(&self) -> Option<Extent> {
         match (self.profile, self.profile_all_stages) {
             (false, _) => None,
@@ -401,6 +417,7 @@ impl GenerateArgs {
             perf_dump_path: output.perf_dump_path,
             request_id: output.request_id,
             profile: profiling.extent(),
+            layerwise_nvtx: profiling.layerwise_nvtx(),
             device: runtime.device,
             precisions: PrecisionChoices {
                 dit: precision(runtime.dit_precision),

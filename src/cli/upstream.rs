@@ -34,6 +34,7 @@ const FLAGS: &[&str] = &[
     "enable-cache-dit",
     "enable-cfg-parallel",
     "enable-frame-interpolation",
+    #[cfg(not(feature = "cuda"))]
     "enable-layerwise-nvtx-marker",
     "enable-spectrum",
     "enable-svdquant",

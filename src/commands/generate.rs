@@ -17,7 +17,7 @@ use crate::perf::{
     PerfRecorder, PerfReport, RequestFacts, RunFacts, commit_hash, peak_host_mb, process_start,
 };
 use crate::pipeline::{Checkpoint, Observer, Picture, Pipeline, Precisions, Stage, TextEncodings};
-use crate::profiler::{self, Profiler};
+use crate::profiler::{self, Nvtx, Profiler};
 use crate::request::GenerateRequest;
 
 /// Runs the command; `started` is when `main` did.
@@ -41,14 +41,14 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     console.info(&format!("Using {}", chosen.reason));
     describe(&run, &console);
 
-    let mut profiler = run.profiler(&chosen);
+    let mut profiling = run.profiling(&chosen);
     let mut perf = PerfRecorder::new(&chosen.device, process_start(started));
     let pipeline = Pipeline::load(
         checkpoint,
         run.request.sampling.clone(),
         &chosen.device,
         settings.precisions,
-        &mut observers(&mut interrupt, &mut console, profiler.as_mut(), &mut perf),
+        &mut observers(&mut interrupt, &mut console, &mut profiling, &mut perf),
     )
     .with_context(|| format!("cannot load {}", run.request.model_path))?;
 
@@ -73,7 +73,7 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
             ));
             console.info("Starting Profiler...");
         }
-        let mut observers = observers(&mut interrupt, &mut console, profiler.as_mut(), &mut perf);
+        let mut observers = observers(&mut interrupt, &mut console, &mut profiling, &mut perf);
         observers.request_begin(index)?;
         let picture = pipeline.generate(image, &mut texts, &mut observers);
         let picture = picture.with_context(|| run.progress(index))?;
@@ -85,7 +85,7 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
             perf.saved(index, saving.elapsed());
         }
         report_request(begin.elapsed(), &run, &console);
-        if let Some(profiler) = &mut profiler {
+        if let Some(profiler) = &mut profiling.profiler {
             run.save_trace(index, profiler, &console)
                 .with_context(|| run.trace_progress(index))?;
         }
@@ -131,16 +131,25 @@ fn start_threads() -> Result<()> {
 fn observers<'a>(
     interrupt: &'a mut Interrupt,
     console: &'a mut Console,
-    profiler: Option<&'a mut Profiler>,
+    profiling: &'a mut Profiling,
     perf: &'a mut PerfRecorder,
 ) -> Vec<&'a mut dyn Observer> {
     // The recorder is innermost, so that what the others do is in no stage or step.
     let mut observers: Vec<&mut dyn Observer> = vec![interrupt, console];
-    if let Some(profiler) = profiler {
+    if let Some(nvtx) = &mut profiling.nvtx {
+        observers.push(nvtx);
+    }
+    if let Some(profiler) = &mut profiling.profiler {
         observers.push(profiler);
     }
     observers.push(perf);
     observers
+}
+
+/// Who records a run besides the clock.
+struct Profiling {
+    nvtx: Option<Nvtx>,
+    profiler: Option<Profiler>,
 }
 
 /// A request with its id and the paths of its pictures, all found writable.
@@ -187,9 +196,13 @@ impl Run {
         Ok(run)
     }
 
-    fn profiler(&self, chosen: &Chosen) -> Option<Profiler> {
-        let window = self.request.profile.clone()?;
-        Some(Profiler::new(window, &chosen.device))
+    fn profiling(&self, chosen: &Chosen) -> Profiling {
+        let layerwise = self.request.layerwise_nvtx;
+        let window = self.request.profile.clone();
+        Profiling {
+            nvtx: Nvtx::new(layerwise),
+            profiler: window.map(|window| Profiler::new(window, &chosen.device, layerwise)),
+        }
     }
 
     /// The id of one of several requests carries its index.

@@ -9,6 +9,7 @@ mod event;
 mod gpu;
 mod json;
 mod nesting;
+mod nvtx;
 mod recording;
 mod rows;
 pub mod schedule;
@@ -27,6 +28,7 @@ use candle_core::{Device, Tensor};
 
 pub use self::clock::Timestamp;
 pub use self::gpu::MAX_RECORD_BYTES;
+pub use self::nvtx::Nvtx;
 pub use self::recording::{MAX_LATENTS_BYTES, Profile};
 pub use self::schedule::{Extent, Window};
 pub use self::spans::MAX_RANGES;
@@ -64,12 +66,14 @@ pub struct Profiler {
     gpu: Option<Collector>,
     /// Why there is no `gpu` where there should be one; told once.
     gpu_is_missing: Option<String>,
+    layerwise_nvtx: bool,
 }
 
 impl Profiler {
     /// Records `window` of each request that runs on `device`, on the thread that observes it.
+    /// With `layerwise_nvtx` spans stay NVTX ranges meanwhile.
     #[must_use]
-    pub fn new(window: Window, device: &Device) -> Self {
+    pub fn new(window: Window, device: &Device, layerwise_nvtx: bool) -> Self {
         clock::start();
         let (gpu, gpu_is_missing) = match Collector::open(device) {
             Ok(gpu) => (gpu, None),
@@ -82,6 +86,7 @@ impl Profiler {
             recording: None,
             gpu,
             gpu_is_missing,
+            layerwise_nvtx,
         }
     }
 
@@ -113,7 +118,8 @@ impl Profiler {
                 None
             }
         };
-        self.recording = Some(Recording::start(&self.device, gpu));
+        let spans = self.layerwise_nvtx.then(nvtx::listener);
+        self.recording = Some(Recording::start(&self.device, gpu, spans));
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::clock::{self, Timestamp};
 use super::gpu::Session;
-use super::spans::{Installed, MAX_RANGES, SpanRecorder};
+use super::spans::{Installed, Listeners, MAX_RANGES, RangeListener, SpanRecorder};
 use super::thread;
 use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
 use crate::error::Result;
@@ -44,9 +44,16 @@ pub(super) struct Recording {
 
 impl Recording {
     /// Starts recording of the thread; the device's has started.
-    pub(super) fn start(device: &Device, gpu: Option<Session>) -> Self {
+    pub(super) fn start(
+        device: &Device,
+        gpu: Option<Session>,
+        spans: Option<Box<dyn RangeListener>>,
+    ) -> Self {
         let thread = thread::current();
-        let listeners = gpu.iter().map(Session::listener).collect();
+        let listeners = Listeners {
+            ranges: gpu.as_ref().map(Session::listener),
+            spans,
+        };
         let spans = Arc::new(SpanRecorder::new(thread, listeners));
         Self {
             device: device.clone(),

@@ -34,8 +34,19 @@ pub(super) trait RangeListener: Debug + Send + Sync {
 pub(super) struct SpanRecorder {
     thread: u32,
     max_ranges: usize,
-    listeners: Vec<Box<dyn RangeListener>>,
+    /// Whether ranges are kept when they have ended.
+    keeps: bool,
+    listeners: Listeners,
     ranges: Mutex<Ranges>,
+}
+
+/// Who is told of ranges.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    /// Of all.
+    pub(super) ranges: Option<Box<dyn RangeListener>>,
+    /// Of spans: those who name the profiler's own ranges themselves.
+    pub(super) spans: Option<Box<dyn RangeListener>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,12 +66,25 @@ pub(super) struct Recorded {
 }
 
 impl SpanRecorder {
-    pub(super) fn new(thread: u32, listeners: Vec<Box<dyn RangeListener>>) -> Self {
+    pub(super) fn new(thread: u32, listeners: Listeners) -> Self {
         Self {
             thread,
             max_ranges: MAX_RANGES,
+            keeps: true,
             listeners,
             ranges: Mutex::default(),
+        }
+    }
+
+    /// Keeps nothing and tells `listener` of spans.
+    pub(super) fn passing_on(listener: Box<dyn RangeListener>) -> Self {
+        let listeners = Listeners {
+            ranges: None,
+            spans: Some(listener),
+        };
+        Self {
+            keeps: false,
+            ..Self::new(0, listeners)
         }
     }
 
@@ -71,20 +95,28 @@ impl SpanRecorder {
 
     /// Begins an annotation; the result ends it.
     pub(super) fn begin(&self, name: Name) -> u64 {
-        let id = self.add(HostKind::Annotation, name, None, &mut self.lock());
-        self.start(id);
+        let mut ranges = self.lock();
+        let id = self.add(HostKind::Annotation, name, None, &mut ranges);
+        self.start(id, ranges.get_mut(id));
         id
     }
 
     /// Ends the range that [`SpanRecorder::begin`] began.
     pub(super) fn end(&self, id: u64) {
         let now = Timestamp::now();
-        if let Some(range) = self.lock().get_mut(id) {
-            range.end = now;
-        } else {
+        let mut ranges = self.lock();
+        let Some(range) = ranges.get_mut(id) else {
             return;
+        };
+        range.end = now;
+        if !self.keeps {
+            // Those that began after it were inside it.
+            let before = ranges.all.partition_point(|range| range.external_id < id);
+            ranges.all.truncate(before);
         }
-        self.listeners.iter().for_each(|listener| listener.end());
+        if let Some(listener) = &self.listeners.ranges {
+            listener.end();
+        }
     }
 
     /// Takes what was recorded. What is still open ends now.
@@ -132,13 +164,12 @@ impl SpanRecorder {
         external_id
     }
 
-    fn start(&self, id: u64) {
-        let mut ranges = self.lock();
-        let Some(range) = ranges.get_mut(id) else {
+    fn start(&self, id: u64, range: Option<&mut HostRange>) {
+        let Some(range) = range else {
             return;
         };
         range.start = Timestamp::now();
-        for listener in &self.listeners {
+        if let Some(listener) = &self.listeners.ranges {
             listener.begin(id, &range.name);
         }
     }
@@ -243,11 +274,23 @@ impl Subscriber for SpanRecorder {
     fn event(&self, _event: &Event<'_>) {}
 
     fn enter(&self, span: &Id) {
-        self.start(span.into_u64());
+        let id = span.into_u64();
+        let mut ranges = self.lock();
+        let range = ranges.get_mut(id);
+        if let (Some(range), Some(listener)) = (&range, &self.listeners.spans) {
+            listener.begin(id, &range.name);
+        }
+        self.start(id, range);
     }
 
     fn exit(&self, span: &Id) {
-        self.end(span.into_u64());
+        let id = span.into_u64();
+        self.end(id);
+        if id != LOST
+            && let Some(listener) = &self.listeners.spans
+        {
+            listener.end();
+        }
     }
 }
 
@@ -306,8 +349,14 @@ mod tests {
     #[test]
     fn spans_become_ranges_while_the_recorder_is_installed() -> candle_core::Result<()> {
         let _alone = recording_alone();
-        let heard = Heard::default();
-        let recorder = Arc::new(SpanRecorder::new(7, vec![Box::new(heard.clone())]));
+        let (heard, spans) = (Heard::default(), Heard::default());
+        let recorder = Arc::new(SpanRecorder::new(
+            7,
+            Listeners {
+                ranges: Some(Box::new(heard.clone())),
+                spans: Some(Box::new(spans.clone())),
+            },
+        ));
         model()?;
         let installed = recorder.install();
         let step = recorder.begin(Name::Numbered("ProfilerStep", '#', 4));
@@ -365,11 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn spans_are_passed_on_without_keeping_them() -> candle_core::Result<()> {
+        let _alone = recording_alone();
+        let heard = Heard::default();
+        let recorder = Arc::new(SpanRecorder::passing_on(Box::new(heard.clone())));
+        let installed = recorder.install();
+        model()?;
+        assert_eq!(recorder.lock().all.len(), 0);
+        drop(installed);
+        let heard = heard.0.lock().expect("no panic");
+        assert_eq!(heard.len(), 8);
+        assert_eq!(heard[..4], ["1 block_0", "2 qwen::linear", "end", "end"]);
+        Ok(())
+    }
+
+    #[test]
     fn ranges_beyond_the_bound_are_counted() {
         let _alone = recording_alone();
         let recorder = Arc::new(SpanRecorder {
             max_ranges: 2,
-            ..SpanRecorder::new(7, Vec::new())
+            ..SpanRecorder::new(7, Listeners::default())
         });
         let installed = recorder.install();
         let step = recorder.begin(Name::Static("step"));

@@ -284,3 +284,24 @@ impl fmt::Debug for Cupti {
         f.write_str("Cupti")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_there_has_the_functions_and_knows_their_names() {
+        match Cupti::load() {
+            Ok(cupti) => {
+                assert!(cupti.version() > 0);
+                let name = cupti.function_name(Api::Runtime, 211);
+                assert_eq!(name, Some("cudaLaunchKernel_v7000"));
+                assert_eq!(cupti.function_name(Api::Driver, u32::MAX), None);
+                assert!(cupti.check(0).is_ok());
+                let error = cupti.check(35).expect_err("an error's number");
+                assert!(error.contains("PRIVILEGES"), "{error}");
+            }
+            Err(why) => assert!(why.starts_with("CUPTI is not there: "), "{why}"),
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! `Synchronization` and `Memory3` (CUDA 12.0) and of those after them (seen in 13.0). Numbers where
 //! C has enumerations: a value that is not known here must be no harm. The offsets that the
 //! assertions name are those of `cupti_activity.h`.
+#![expect(clippy::struct_field_names, reason = "named as in the header")]
 
 use std::ffi::c_char;
 use std::mem::offset_of;

@@ -253,11 +253,7 @@ fn demangled(name: &CStr) -> String {
     let symbol = cpp_demangle::Symbol::new(name.to_bytes());
     symbol
         .ok()
-        .and_then(|symbol| {
-            symbol
-                .demangle(&cpp_demangle::DemangleOptions::default())
-                .ok()
-        })
+        .and_then(|symbol| symbol.demangle().ok())
         .unwrap_or_else(|| name.to_string_lossy().into_owned())
 }
 
