@@ -131,7 +131,7 @@ pub fn memory_use(device: &Device) -> Option<MemoryUse> {
 /// The refusal that a failed allocation on a GPU means; none for other errors.
 #[must_use]
 pub fn out_of_memory(error: &candle_core::Error) -> Option<Error> {
-    const GIB: f64 = (1u64 << 30) as f64;
+    const GIB: f64 = 1_073_741_824.0;
     let message = message_of(error);
     if !message.contains("CUDA_ERROR_OUT_OF_MEMORY") {
         return None;
