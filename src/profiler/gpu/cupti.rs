@@ -46,8 +46,6 @@ pub(super) struct Cupti {
     get_result_string: unsafe extern "C" fn(u32, *mut *const c_char) -> u32,
     get_version: unsafe extern "C" fn(*mut u32) -> u32,
     set_thread_id_type: unsafe extern "C" fn(u32) -> u32,
-    /// Keeps the functions where they are.
-    _library: Library,
 }
 
 /// Buffers that CUPTI has filled.
@@ -139,7 +137,8 @@ impl Cupti {
             // SAFETY: NVIDIA's library, whose constructors ask nothing of us.
             #[expect(unsafe_code, reason = "opens a library")]
             match unsafe { Library::new(&path) } {
-                Ok(library) => return Self::bind(library),
+                // Never closed: it leaves code behind that runs when threads end.
+                Ok(library) => return Self::bind(Box::leak(Box::new(library))),
                 Err(error) => failures.push(error.to_string()),
             }
         }
@@ -149,7 +148,7 @@ impl Cupti {
     }
 
     #[expect(unsafe_code, reason = "takes functions from a library")]
-    fn bind(library: Library) -> Result<Self, String> {
+    fn bind(library: &'static Library) -> Result<Self, String> {
         macro_rules! function {
             ($name:literal) => {{
                 // SAFETY: the type is the one that cupti.h declares.
@@ -171,7 +170,6 @@ impl Cupti {
             get_result_string: function!(b"cuptiGetResultString\0"),
             get_version: function!(b"cuptiGetVersion\0"),
             set_thread_id_type: function!(b"cuptiSetThreadIdType\0"),
-            _library: library,
         })
     }
 }
