@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use qwen_gen::Error;
+use qwen_gen::allocator::{self, Allocator};
 use qwen_gen::cli::console::Console;
 use qwen_gen::cli::{Cli, Command, upstream_flag};
 use qwen_gen::commands::{compare_perf, completions, generate, trace};
@@ -18,6 +19,9 @@ const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
 fn main() -> ExitCode {
     let started = Instant::now();
     panic::set_hook(Box::new(report_bug));
@@ -25,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn run(started: Instant) -> ExitCode {
-    qwen_gen::allocator::keep_freed_memory();
+    allocator::keep_freed_memory();
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|verb| verb == "generate")
         && let Some(flag) = upstream_flag(&args)

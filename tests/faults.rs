@@ -199,18 +199,7 @@ fn a_failed_write_leaves_no_part_of_a_file() {
         "--perf-dump-path",
         "out/perf.json",
     ];
-    let limited = |blocks: u32| {
-        let mut command = assert_cmd::Command::new("sh");
-        command
-            .args([
-                "-c",
-                &format!("ulimit -f {blocks}; exec \"$0\" \"$@\""),
-                env!("CARGO_BIN_EXE_qwen-gen"),
-            ])
-            .args(generate_args(&args))
-            .current_dir(scratch.path("."));
-        Run::of(&mut command)
-    };
+    let limited = |blocks| scratch.generate_within(&format!("-f {blocks}"), &args);
     for blocks in [0, 1, 4] {
         let error = limited(blocks).failure(1);
         assert_eq!(
@@ -225,6 +214,15 @@ fn a_failed_write_leaves_no_part_of_a_file() {
     limited(1).failure(1);
     assert_eq!(fs::read(scratch.path("out/a.png")).unwrap(), old);
     assert_eq!(scratch.names("out"), ["a.png", "perf.json"]);
+}
+
+#[test]
+fn memory_that_runs_out_is_an_error() {
+    let scratch = Scratch::new();
+    let size = ["--width", "4096", "--height", "4096"];
+    let error = scratch.generate_within("-v 120000", &size).failure(1);
+    assert!(error.starts_with("error: out of memory: "), "{error}");
+    assert_eq!(scratch.names("outputs"), [""; 0]);
 }
 
 #[test]

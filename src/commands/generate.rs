@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 
 use crate::cli::console::Console;
@@ -125,7 +125,8 @@ fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
 /// Starts the worker threads now: later, a system that refuses them makes rayon panic.
 fn start_threads() -> Result<()> {
     let threads = rayon::ThreadPoolBuilder::new();
-    threads.build_global().context("cannot start threads")
+    // Its error says the same twice when its source is told, too.
+    (threads.build_global()).map_err(|error| anyhow!("cannot start threads: {error}"))
 }
 
 fn observers<'a>(

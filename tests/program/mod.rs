@@ -79,6 +79,17 @@ impl Scratch {
         self.run(&generate_args(args))
     }
 
+    /// As [`generate`](Self::generate), within the shell's `ulimit`.
+    pub fn generate_within(&self, ulimit: &str, args: &[&str]) -> Run {
+        let line = format!("ulimit {ulimit}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &line, env!("CARGO_BIN_EXE_qwen-gen")])
+            .args(generate_args(args))
+            .current_dir(self.0.path());
+        Run::of(&mut command)
+    }
+
     /// A picture of the run with these arguments.
     #[track_caller]
     pub fn picture(&self, args: &[&str]) -> Picture {
