@@ -2,8 +2,8 @@
 """Times qwen-gen against diffusers on the CPU: one picture of the built-in model, process by process.
 
     cargo build --release --locked
-    python3 -m venv VENV && VENV/bin/pip install -r benches/requirements.txt
-    python3 benches/cpu_compare.py --qwen-gen target/release/qwen-gen --python VENV/bin/python
+    python3 -m venv venv && venv/bin/pip install -r benches/requirements.txt
+    venv/bin/python benches/cpu_compare.py
 
 Both draw the same picture: 256x256, 50 steps, guidance 4, seed 0 of the CPU generator, float32. The
 runs alternate, after one uncounted run of each, so that both see the same machine; the medians and
@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -87,8 +88,8 @@ def show(values):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--qwen-gen", required=True, help="the release binary")
-    parser.add_argument("--python", required=True, help="a Python with benches/requirements.txt")
+    parser.add_argument("--qwen-gen", default=ROOT / "target/release/qwen-gen", help="the release binary")
+    parser.add_argument("--python", default=sys.executable, help="a Python with benches/requirements.txt")
     parser.add_argument("--runs", type=int, default=7)
     args = parser.parse_args()
 
