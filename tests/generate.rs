@@ -271,7 +271,7 @@ fn the_picture_carries_its_recipe() {
         "--negative-prompt",
         " blue ",
         "--guidance-scale",
-        "2.5",
+        "3.3",
         "--seed",
         "9",
         "--generator-device",
@@ -286,7 +286,7 @@ fn the_picture_carries_its_recipe() {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "model": "builtin:tiny", "device": "cpu", "request_id": null,
             "prompt": "ein Kreis,\nrot 红", "negative_prompt": "blue", "width": 64, "height": 64,
-            "num_inference_steps": 2, "true_cfg_scale": 2.5, "seed": 9, "generator_device": "cpu",
+            "num_inference_steps": 2, "true_cfg_scale": 3.3, "seed": 9, "generator_device": "cpu",
             "dit_precision": "fp32", "vae_precision": "fp32", "text_encoder_precision": "fp32",
             "max_sequence_length": 1024,
         })
@@ -294,7 +294,7 @@ fn the_picture_carries_its_recipe() {
     assert_eq!(
         picture.text["parameters"],
         format!(
-            "ein Kreis,\nrot 红\nNegative prompt: blue\nSteps: 2, Sampler: Euler, CFG scale: 2.5, Seed: 9, \
+            "ein Kreis,\nrot 红\nNegative prompt: blue\nSteps: 2, Sampler: Euler, CFG scale: 3.3, Seed: 9, \
              Size: 64x64, Model: \"builtin:tiny\", Version: qwen-gen {}",
             env!("CARGO_PKG_VERSION")
         )

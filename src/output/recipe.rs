@@ -22,7 +22,7 @@ pub struct Recipe {
     /// Denoising steps.
     pub num_inference_steps: usize,
     /// Classic guidance.
-    pub true_cfg_scale: f64,
+    pub true_cfg_scale: f32,
     /// Seed of this picture's noise.
     pub seed: u64,
     /// Whose generator the noise follows: `cuda` or `cpu`.
