@@ -83,7 +83,7 @@ fn two_outputs_do_not_go_to_one_place() {
         .failure(2);
     assert_eq!(
         error,
-        "error: --perf-dump-path a/../a/b.png: a picture goes there"
+        "error: --perf-dump-path a/../a/b.png: a picture or trace goes there"
     );
 }
 
@@ -98,6 +98,11 @@ fn paths_that_json_cannot_hold_are_refused() {
         let error = Run::of(&mut command).failure(2);
         assert_eq!(error, format!("error: {flag} a\u{fffd}: not UTF-8"));
     }
+    let mut command = scratch.command(&generate_args(&["--profile"]));
+    command.env("SGLANG_TORCH_PROFILER_DIR", OsStr::from_bytes(b"a\xff"));
+    let error = Run::of(&mut command).failure(2);
+    assert_eq!(error, "error: trace folder a\u{fffd}: not UTF-8");
+    assert_eq!(scratch.names("."), [""; 0]);
 }
 
 #[test]

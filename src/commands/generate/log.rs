@@ -1,0 +1,94 @@
+//! What a run says of itself: upstream's lines, and a summary of where the time went.
+
+use std::time::Duration;
+
+use super::plan::Run;
+use crate::cli::console::Console;
+use crate::perf::{PerfReport, peak_host_mb};
+use crate::pipeline::{Stage, TextEncodings};
+
+/// The prompts that do not fit.
+pub(super) fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
+    for (text, lost) in texts.truncated() {
+        let beginning: String = text.chars().take(40).collect();
+        console.warning(&format!(
+            "{lost} tokens of the prompt that begins with {beginning:?} are cut off"
+        ));
+    }
+}
+
+/// Upstream's lines before the first stage.
+pub(super) fn describe(run: &Run, console: &Console) {
+    let request = &run.request;
+    let sampling = &request.sampling;
+    let text = |text: &str| {
+        if console.shows_prompts() {
+            text.to_owned()
+        } else {
+            format!("<redacted, len={}>", text.chars().count())
+        }
+    };
+    let prompts: Vec<String> = run.prompts().iter().map(|p| text(p)).collect();
+    let seeds: Vec<String> = request.images.iter().map(|i| i.seed.to_string()).collect();
+    let paths: Vec<String> = run.paths.iter().map(|p| p.display().to_string()).collect();
+    let rows = [
+        ("width", sampling.width.to_string()),
+        ("height", sampling.height.to_string()),
+        ("prompt", prompts.join(", ")),
+        ("neg_prompt", text(&sampling.negative_prompt)),
+        ("seed", seeds.join(", ")),
+        ("infer_steps", sampling.num_inference_steps.to_string()),
+        (
+            "num_outputs_per_prompt",
+            request.outputs_per_prompt().to_string(),
+        ),
+        ("guidance_scale", sampling.true_cfg_scale.to_string()),
+        ("save_output", request.output.save.to_string()),
+        ("output_file_path", paths.join(", ")),
+    ];
+    let rows: Vec<String> = rows
+        .map(|(key, value)| format!("{key:>24}: {value}"))
+        .to_vec();
+    console.info(&format!(
+        "Processing {} grouped request(s)",
+        request.images.len()
+    ));
+    console.info(&format!("Sampling params:\n{}", rows.join("\n")));
+    let stages: Vec<String> = Stage::ALL
+        .map(|stage| format!("'{}'", stage.name()))
+        .to_vec();
+    console.info(&format!("Running pipeline stages: [{}]", stages.join(", ")));
+}
+
+pub(super) fn report_request(duration: Duration, run: &Run, console: &Console) {
+    let seconds = duration.as_secs_f64();
+    console.info(&format!(
+        "Pixel data generated successfully in {seconds:.2} seconds"
+    ));
+    if run.request.warmup_steps.is_some() {
+        console.info(&format!(
+            "Warmed-up request processed in {seconds:.2} seconds (with warmup excluded)"
+        ));
+    }
+}
+
+/// Where the time went, in one line.
+pub(super) fn summarise(report: &PerfReport, console: &Console) {
+    let summary = report.summary();
+    let s = |ms: f64| format!("{:.2} s", ms / 1e3);
+    let steps = summary.steps.map_or(String::new(), |steps| {
+        format!(
+            " (median step {:.1} ms, worst {:.1} ms at step {})",
+            steps.median_ms, steps.worst_ms, steps.worst_step
+        )
+    });
+    let memory = peak_host_mb().map_or(String::new(), |mb| format!(", peak memory {mb:.0} MB"));
+    console.info(&format!(
+        "Summary: load {}, text {}, denoise {}{steps}, decode {}, save {}{memory}",
+        s(summary.load_ms),
+        s(summary.text_ms),
+        s(summary.denoise_ms),
+        s(summary.decode_ms),
+        s(summary.save_ms),
+    ));
+}

@@ -1,0 +1,134 @@
+//! What a run will write, and where: decided and checked before anything is loaded.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::files;
+use crate::output::{self, Naming};
+use crate::perf::RequestFacts;
+use crate::profiler;
+use crate::request::GenerateRequest;
+
+/// A request with its id and the paths of its outputs, all found writable.
+pub(super) struct Run {
+    pub(super) request: GenerateRequest,
+    pub(super) id: String,
+    /// One for each picture; none when they are not saved.
+    pub(super) paths: Vec<PathBuf>,
+    /// Of each request; empty where none is recorded.
+    pub(super) trace_paths: Vec<PathBuf>,
+}
+
+impl Run {
+    /// # Errors
+    /// When two outputs would be one file, or one cannot be written.
+    pub(super) fn plan(request: GenerateRequest) -> Result<Self> {
+        let new_id = || uuid::Uuid::new_v4().to_string();
+        let mut run = Self {
+            id: request.request_id.clone().unwrap_or_else(new_id),
+            request,
+            paths: Vec::new(),
+            trace_paths: Vec::new(),
+        };
+        // Given names are checked in any case.
+        let paths = run.picture_paths()?;
+        if run.request.output.save {
+            run.paths = paths;
+        }
+        if let Some(window) = &run.request.profile {
+            let folder = profiler::trace_folder(|variable| std::env::var_os(variable));
+            if folder.to_str().is_none() {
+                let message = format!("trace folder {}: not UTF-8", folder.display());
+                return Err(Error::usage(message));
+            }
+            run.trace_paths = (0..run.request.images.len())
+                .map(|index| folder.join(window.file_name(&run.request_id(index))))
+                .collect();
+        }
+        run.check_outputs()?;
+        Ok(run)
+    }
+
+    fn picture_paths(&self) -> Result<Vec<PathBuf>> {
+        let output = &self.request.output;
+        let (folder, given) = match (&output.file_path, &output.file_name) {
+            (Some(path), _) => {
+                let (folder, name) = output::split_file_path(path)?;
+                (folder, Some(("--output-file-path", name)))
+            }
+            (None, Some(name)) => (
+                output.folder.clone(),
+                Some(("--output-file-name", name.clone())),
+            ),
+            (None, None) => (output.folder.clone(), None),
+        };
+        let naming = match &given {
+            Some((flag, name)) => Naming::Given { name, flag },
+            None => Naming::Automatic {
+                time: jiff::ZonedDateTime::now().datetime(),
+                request_id: &self.id,
+            },
+        };
+        let outputs = self.request.outputs_per_prompt();
+        let names = output::output_names(naming, &self.prompts(), outputs)?;
+        Ok(names.into_iter().map(|name| folder.join(name)).collect())
+    }
+
+    fn check_outputs(&self) -> Result<()> {
+        let files = || self.paths.iter().chain(&self.trace_paths);
+        let dump = &self.request.perf_dump_path;
+        let mut outputs = files().chain(dump);
+        outputs.try_for_each(|path| files::check_writable(path))?;
+        match dump {
+            Some(dump) if files().any(|path| files::is_same_place(path, dump)) => {
+                let dump = dump.display();
+                let message = format!("--perf-dump-path {dump}: a picture or trace goes there");
+                Err(Error::usage(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The id of one of several requests carries its index.
+    pub(super) fn request_id(&self, index: usize) -> String {
+        match self.request.images.len() {
+            1 => self.id.clone(),
+            _ => format!("{}-{index}", self.id),
+        }
+    }
+
+    pub(super) fn request_facts(&self, index: usize) -> RequestFacts {
+        RequestFacts {
+            request_id: self.request_id(index),
+            prompt: (!self.request.prompts_from_file).then(|| self.prompts()),
+        }
+    }
+
+    pub(super) fn prompts(&self) -> Vec<String> {
+        let outputs = self.request.outputs_per_prompt();
+        let images = self.request.images.iter().step_by(outputs);
+        images.map(|image| image.prompt.clone()).collect()
+    }
+
+    /// What was done when request `index` failed.
+    pub(super) fn progress(&self, index: usize) -> String {
+        let (number, all) = (index + 1, self.request.images.len());
+        match number {
+            _ if all == 1 => "the picture was not made".to_owned(),
+            2.. if self.request.output.save => {
+                format!("picture {number} of {all} was not made, those before it are saved")
+            }
+            _ => format!("picture {number} of {all} was not made"),
+        }
+    }
+
+    /// What was done when the trace of request `index` failed.
+    pub(super) fn trace_progress(&self, index: usize) -> String {
+        let made = index + 1;
+        match (self.request.images.len(), self.request.output.save) {
+            (1, true) => "the picture is saved, its trace is not".to_owned(),
+            (1, false) => "the trace is not saved".to_owned(),
+            (all, _) => format!("picture {made} of {all} was made, its trace is not saved"),
+        }
+    }
+}
