@@ -16,7 +16,8 @@ use super::trace::Trace;
 use crate::error::{Error, Result};
 use crate::files::write_atomic;
 
-/// See `benches/profiler.rs` for what a level costs and saves.
+/// A million events: 1.7 s and 11.4 MB, reading back included; level 1 takes 1.5 s and 17.7 MB, level
+/// 6 2.1 s and 11.3 MB (`benches/profiler.rs`).
 const COMPRESSION: Compression = Compression::new(3);
 
 /// What was written.
