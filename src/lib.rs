@@ -5,7 +5,7 @@
 //! ```text
 //! cli -> request -> weights/config -> model -> pipeline -> output
 //!                                               |
-//!                                     Observer: perf, console
+//!                                     Observer: perf, profiler, console
 //! ```
 
 pub mod allocator;

@@ -177,16 +177,18 @@ pub(super) fn memory(window: Span, samples: &[MemorySample]) -> String {
     let mb = |sample: &MemorySample| sample.bytes as f64 / 1e6;
     let most = samples.iter().map(mb).fold(0.0, f64::max);
     let mut drawing = Drawing::new(HEIGHT + 24.0, "memory over time");
+    // The highest of each run of samples, and the last, which stays.
+    let runs = samples.chunks(samples.len().div_ceil(MOST_POINTS).max(1));
+    let highest = runs.filter_map(|run| run.iter().max_by_key(|sample| sample.bytes));
+    let last = samples.last().copied().map(|sample| MemorySample {
+        at: window.end,
+        ..sample
+    });
     let mut line = String::new();
-    // The highest of each run of samples.
-    for run in samples.chunks(samples.len().div_ceil(MOST_POINTS).max(1)) {
-        if let Some(sample) = run.iter().max_by_key(|sample| sample.bytes) {
-            let (x, y) = (
-                position(sample.at, window),
-                18.0 + HEIGHT * (1.0 - share(mb(sample), most)),
-            );
-            let _ = write!(line, "{x:.2},{y:.2} ");
-        }
+    for sample in highest.chain(&last) {
+        let x = position(sample.at, window);
+        let y = 18.0 + HEIGHT * (1.0 - share(mb(sample), most));
+        let _ = write!(line, "{x:.2},{y:.2} ");
     }
     let _ = write!(
         drawing.0,
