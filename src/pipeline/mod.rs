@@ -128,20 +128,20 @@ impl Pipeline {
         steps: usize,
         observer: &mut dyn Observer,
     ) -> Result<Picture> {
-        run_stage(Stage::InputValidation, observer, |_| {
-            input_validation::check(&self.sampling, &self.config)
+        self.run_stage(Stage::InputValidation, observer, |_| {
+            input_validation::check(&self.sampling)
         })?;
-        let prompt_embeds = run_stage(Stage::TextEncoding, observer, |_| {
+        let prompt_embeds = self.run_stage(Stage::TextEncoding, observer, |_| {
             texts.encode(&self.text_encoder)?;
             texts.of_branches(request, &self.sampling)
         })?;
-        let noise = run_stage(Stage::LatentPreparation, observer, |_| {
+        let noise = self.run_stage(Stage::LatentPreparation, observer, |_| {
             latent_preparation::noise(request.seed, &self.sampling, &self.config, &self.device)
         })?;
-        let sigmas = run_stage(Stage::TimestepPreparation, observer, |_| {
+        let sigmas = self.run_stage(Stage::TimestepPreparation, observer, |_| {
             timestep_preparation::check(&self.schedule, &self.transformer)
         })?;
-        let latents = run_stage(Stage::Denoising, observer, |observer| {
+        let latents = self.run_stage(Stage::Denoising, observer, |observer| {
             let denoiser = denoising::Denoiser {
                 transformer: &self.transformer,
                 sigmas: &sigmas[..=steps],
@@ -150,7 +150,7 @@ impl Pipeline {
             };
             denoiser.run(noise, &prompt_embeds, observer)
         })?;
-        run_stage(Stage::Decoding, observer, |_| {
+        self.run_stage(Stage::Decoding, observer, |_| {
             decoding::decode(
                 &latents,
                 &self.sampling,
@@ -160,16 +160,19 @@ impl Pipeline {
             )
         })
     }
-}
 
-/// Runs one stage between its two calls of the observer.
-fn run_stage<T>(
-    stage: Stage,
-    observer: &mut dyn Observer,
-    run: impl FnOnce(&mut dyn Observer) -> Result<T>,
-) -> Result<T> {
-    observer.stage_begin(stage)?;
-    let result = run(observer)?;
-    observer.stage_end(stage)?;
-    Ok(result)
+    /// Runs one stage between its two calls of the observer. It ends when its device work has, so
+    /// that every clock that is read at its end tells the same.
+    fn run_stage<T>(
+        &self,
+        stage: Stage,
+        observer: &mut dyn Observer,
+        run: impl FnOnce(&mut dyn Observer) -> Result<T>,
+    ) -> Result<T> {
+        observer.stage_begin(stage)?;
+        let result = run(observer)?;
+        self.device.synchronize()?;
+        observer.stage_end(stage)?;
+        Ok(result)
+    }
 }

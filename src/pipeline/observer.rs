@@ -77,7 +77,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A stage has issued all its work.
+    /// A stage is over, on the device too.
     fn stage_end(&mut self, _stage: Stage) -> Result<()> {
         Ok(())
     }
