@@ -15,8 +15,12 @@ fn main() {
 }
 
 fn commit() {
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/logs/HEAD");
+    // A path that does not exist, in a worktree or an unpacked archive, would mean every time.
+    for path in [".git/HEAD", ".git/logs/HEAD"] {
+        if Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
     let head = Command::new("git").args(["rev-parse", "HEAD"]).output();
     if let Ok(output) = head
         && output.status.success()

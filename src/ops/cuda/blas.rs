@@ -100,18 +100,9 @@ impl Shape {
         }
     }
 
-    /// The shape as the cache file names it.
+    /// The shape as the cache file names it: all of it decides.
     fn key(&self) -> String {
-        let Self {
-            sizes,
-            strides,
-            batch,
-            dtypes,
-            epilogue,
-            alignment,
-            ..
-        } = self;
-        format!("{sizes:?} {strides:?} x{batch} {dtypes:?} {epilogue:?} {alignment}")
+        format!("{self:?}")
     }
 
     fn is_worth_timing(&self) -> bool {
