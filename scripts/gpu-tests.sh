@@ -5,7 +5,9 @@ set -uo pipefail
 bin=$(cd "${1:?usage: gpu-tests.sh FOLDER}" && pwd)
 failed=0
 run() { echo "== $*"; "$@" || { failed=1; echo "== FAILED: $*"; }; }
-nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
+# Without a GPU the tests pass by testing nothing.
+nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader || exit 1
+"$bin/qwen-gen" generate --model-path builtin:tiny --prompt "" --num-inference-steps 1 --no-save-output -q --device cuda || exit 1
 run "$bin/ops_tests" --test-threads=1 -q ops:: weights::dummy
 run "$bin/gpu_tests" --test-threads=1 --nocapture -q
 if command -v compute-sanitizer >/dev/null; then
