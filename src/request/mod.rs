@@ -1,27 +1,29 @@
 //! A request with every default resolved and every value checked that needs no model.
 
+mod prompts;
+mod seeds;
+mod size;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
+pub use self::prompts::read_prompt_file;
+use self::prompts::resolve_negative_prompt;
+use self::seeds::resolve_seeds;
+pub use self::size::SizeArgs;
+use self::size::resolve_size;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
-use crate::files;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
 use crate::weights::{LoadFormat, ModelSource};
 
-/// Sides of a picture in pixels.
-const SIDE: std::ops::RangeInclusive<usize> = 16..=4096;
 /// Most denoising steps: one for each of the training timesteps.
 const MAX_STEPS: usize = 1000;
-/// Most pictures of one run.
-const MAX_PICTURES: usize = 10_000;
 /// Tokens the text encoder is given after the template's prefix.
 const MAX_SEQUENCE_LENGTH: usize = 1024;
-/// Largest prompt file.
-const MAX_PROMPT_FILE_BYTES: u64 = 16 << 20;
 
 /// What was typed, before defaults.
 #[derive(Debug, Clone)]
@@ -48,16 +50,6 @@ pub struct Choices {
     pub device: DeviceChoice,
     pub precisions: PrecisionChoices,
     pub warmup_steps: Option<usize>,
-}
-
-/// The flags that set the size.
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(missing_docs, reason = "the flags of the same names")]
-pub struct SizeArgs {
-    pub width: Option<usize>,
-    pub height: Option<usize>,
-    /// Width and height of the largest preset given; wins over the others.
-    pub preset: Option<(usize, usize)>,
 }
 
 /// Where pictures go.
@@ -224,43 +216,6 @@ impl GenerateRequest {
     }
 }
 
-/// One prompt for each line that is not blank.
-///
-/// # Errors
-/// A usage error when the file's name does not end in `.txt`, it cannot be read, is not UTF-8 or
-/// holds no prompt.
-pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
-    if path.extension().is_none_or(|extension| extension != "txt") {
-        return Err(Error::usage(format!(
-            "--prompt-path {}: expected a .txt file",
-            path.display()
-        )));
-    }
-    let bytes = files::read_bounded(path, MAX_PROMPT_FILE_BYTES)
-        .map_err(|error| Error::usage(format!("--prompt-path {error}")))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        Error::usage(format!(
-            "--prompt-path {}: {}",
-            path.display(),
-            error.utf8_error()
-        ))
-    })?;
-    let prompts: Vec<String> = text
-        .trim_start_matches('\u{feff}')
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::usage(format!(
-            "--prompt-path {}: holds no prompt",
-            path.display()
-        )));
-    }
-    Ok(prompts)
-}
-
 /// The window of a run of `steps` steps.
 fn resolve_profile(extent: Extent, steps: usize, warnings: &mut Vec<String>) -> Result<Window> {
     let window = Window::new(extent, steps).ok_or_else(|| Error::Usage {
@@ -276,15 +231,6 @@ fn resolve_profile(extent: Extent, steps: usize, warnings: &mut Vec<String>) -> 
         ));
     }
     Ok(window)
-}
-
-/// One space by default, so that guidance has something to stay away from; other text is stripped.
-fn resolve_negative_prompt(given: Option<String>) -> String {
-    match given {
-        None => " ".to_owned(),
-        Some(text) if text.trim().is_empty() => text,
-        Some(text) => text.trim().to_owned(),
-    }
 }
 
 /// The scale of guidance: `--true-cfg-scale` where it is given.
@@ -317,76 +263,6 @@ fn check_paths(output: &OutputOptions, perf_dump_path: Option<&Path>) -> Result<
     Ok(())
 }
 
-/// Width and height: a preset, what was given, the missing side in the default's proportion.
-fn resolve_size(
-    size: SizeArgs,
-    default: (usize, usize),
-    warnings: &mut Vec<String>,
-) -> Result<(usize, usize)> {
-    // Upstream derives a missing side from 16:9, not from its default of 1280x720 pixels.
-    let (across, down) = if default.0 == default.1 {
-        (1, 1)
-    } else {
-        (16, 9)
-    };
-    for (flag, side) in [("--width", size.width), ("--height", size.height)] {
-        if let Some(side) = side {
-            in_range(flag, side, SIDE)?;
-        }
-    }
-    let (width, height) = match (size.preset, size.width, size.height) {
-        (Some(preset), ..) => preset,
-        (None, None, None) => default,
-        (None, Some(width), None) => (width, width * down / across),
-        (None, None, Some(height)) => (height * across / down, height),
-        (None, Some(width), Some(height)) => (width, height),
-    };
-    in_range("--width", width, SIDE)?;
-    in_range("--height", height, SIDE)?;
-    let rounded = (width / 16 * 16, height / 16 * 16);
-    if rounded != (width, height) {
-        warnings.push(format!(
-            "{width}x{height} is rounded down to {}x{}: sides are multiples of 16",
-            rounded.0, rounded.1
-        ));
-    }
-    Ok(rounded)
-}
-
-/// The seed of every picture, prompt by prompt.
-fn resolve_seeds(given: &[u64], outputs: Option<usize>, prompts: usize) -> Result<Vec<u64>> {
-    if let Some(outputs) = outputs {
-        in_range("--num-outputs-per-prompt", outputs, 1..=MAX_PICTURES)?;
-    }
-    let per_prompt = match (given, outputs) {
-        ([seed], outputs) => (0..outputs.unwrap_or(1) as u64)
-            .map(|k| {
-                seed.checked_add(k).ok_or_else(|| {
-                    Error::usage(format!("--seed {seed}: seed + {k} does not fit in 64 bits"))
-                })
-            })
-            .collect::<Result<Vec<_>>>()?,
-        (seeds, None) => seeds.to_vec(),
-        (seeds, Some(outputs)) if seeds.len() == outputs => seeds.to_vec(),
-        (seeds, Some(outputs)) if seeds.len() == outputs * prompts => return Ok(seeds.to_vec()),
-        (seeds, Some(outputs)) => {
-            return Err(Error::usage(format!(
-                "--seed has {} values: expected 1, {outputs} (outputs of a prompt) or {} (pictures in all)",
-                seeds.len(),
-                outputs * prompts
-            )));
-        }
-    };
-    let pictures = per_prompt.len() * prompts;
-    if pictures > MAX_PICTURES {
-        return Err(Error::usage(format!(
-            "{prompts} prompts with {} pictures each are {pictures} pictures, at most {MAX_PICTURES} in one run",
-            per_prompt.len()
-        )));
-    }
-    Ok(per_prompt.repeat(prompts))
-}
-
 fn in_range(flag: &str, value: usize, range: std::ops::RangeInclusive<usize>) -> Result<()> {
     if range.contains(&value) {
         return Ok(());
@@ -402,53 +278,6 @@ fn in_range(flag: &str, value: usize, range: std::ops::RangeInclusive<usize>) ->
 mod tests {
     use super::*;
 
-    fn size(width: Option<usize>, height: Option<usize>) -> Result<(usize, usize)> {
-        let preset = None;
-        let size = SizeArgs {
-            width,
-            height,
-            preset,
-        };
-        resolve_size(size, (1280, 720), &mut Vec::new())
-    }
-
-    #[test]
-    fn a_missing_side_follows_from_16_to_9() -> Result<()> {
-        assert_eq!(size(None, None)?, (1280, 720));
-        assert_eq!(size(Some(1664), None)?, (1664, 928));
-        assert_eq!(size(None, Some(720))?, (1280, 720));
-        assert!(size(Some(15), None).is_err());
-        assert!(size(Some(usize::MAX), None).is_err());
-        Ok(())
-    }
-
-    #[test]
-    fn sides_are_rounded_down_with_a_warning() -> Result<()> {
-        let mut warnings = Vec::new();
-        let (width, height) = (Some(100), Some(70));
-        let preset = None;
-        let size = SizeArgs {
-            width,
-            height,
-            preset,
-        };
-        assert_eq!(resolve_size(size, (1280, 720), &mut warnings)?, (96, 64));
-        assert_eq!(warnings.len(), 1);
-        Ok(())
-    }
-
-    #[test]
-    fn every_prompt_restarts_at_the_seed() -> Result<()> {
-        assert_eq!(resolve_seeds(&[7], Some(2), 2)?, [7, 8, 7, 8]);
-        assert_eq!(resolve_seeds(&[7, 9], None, 2)?, [7, 9, 7, 9]);
-        assert_eq!(resolve_seeds(&[1, 2, 3, 4], Some(2), 2)?, [1, 2, 3, 4]);
-        assert!(resolve_seeds(&[1, 2, 3], Some(2), 1).is_err());
-        assert!(resolve_seeds(&[u64::MAX], Some(2), 1).is_err());
-        assert!(resolve_seeds(&[0], Some(100), 100).is_ok());
-        assert!(resolve_seeds(&[0], Some(100), 101).is_err());
-        Ok(())
-    }
-
     #[test]
     fn a_scale_is_a_number_and_its_error_names_the_flag() {
         assert_eq!(resolve_scale(4.0, Some(1.5)).ok(), Some(1.5));
@@ -462,12 +291,5 @@ mod tests {
                 assert!(error.to_string().starts_with(flag), "{error}");
             }
         }
-    }
-
-    #[test]
-    fn only_blank_negative_prompts_keep_their_blanks() {
-        assert_eq!(resolve_negative_prompt(None), " ");
-        assert_eq!(resolve_negative_prompt(Some(String::new())), "");
-        assert_eq!(resolve_negative_prompt(Some(" a b ".to_owned())), "a b");
     }
 }

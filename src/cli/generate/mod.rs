@@ -1,0 +1,104 @@
+//! Arguments of `generate`, by topic, and their conversion to a [`GenerateRequest`].
+
+mod model;
+mod output;
+mod runtime;
+mod sampling;
+
+use clap::Args;
+
+use self::model::ModelArgs;
+use self::output::{OutputArgs, ProfilingArgs};
+pub use self::runtime::LogLevel;
+use self::runtime::RuntimeArgs;
+use self::sampling::{PromptArgs, SamplingArgs};
+use crate::error::{Error, Result};
+use crate::request::{self, GenerateRequest};
+
+/// All arguments of `generate`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  qwen-gen generate --model-path builtin:tiny --prompt \"a red circle on a blue background\"
+  qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" \"A dog\" --seed 1 2 3
+  qwen-gen generate --model-path ./Qwen-Image --prompt-path prompts.txt --perf-dump-path perf.json
+  qwen-gen generate --model-path ./Qwen-Image --prompt \"A logo\" --profile
+
+Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated.")]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    prompt: PromptArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    profiling: ProfilingArgs,
+    #[command(flatten)]
+    runtime: RuntimeArgs,
+}
+
+impl GenerateArgs {
+    /// How much to print.
+    #[must_use]
+    pub fn log_level(&self) -> LogLevel {
+        self.runtime.log_level()
+    }
+
+    /// Whether stdout holds one JSON object.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        self.output.json
+    }
+
+    /// Resolves every default and checks every value that needs no model.
+    ///
+    /// # Errors
+    /// When a value is wrong or the prompt file cannot be read.
+    pub fn into_request(self) -> Result<GenerateRequest> {
+        let Self {
+            model,
+            prompt,
+            sampling,
+            output,
+            profiling,
+            runtime,
+        } = self;
+        let model_path = model.model_path.ok_or_else(|| Error::Usage {
+            message: "--model-path is required".to_owned(),
+            hint: Some(
+                "pass the folder of a Qwen-Image checkpoint, or builtin:tiny for the model inside this program"
+                    .to_owned(),
+            ),
+        })?;
+        let (prompts, prompts_from_file) = match prompt.prompt_path {
+            Some(path) => (request::read_prompt_file(&path)?, true),
+            None => (prompt.prompt, false),
+        };
+        GenerateRequest::resolve(request::Choices {
+            model_path,
+            load_format: model.load_format.into(),
+            prompts,
+            prompts_from_file,
+            negative_prompt: prompt.negative_prompt,
+            max_sequence_length: prompt.max_sequence_length,
+            size: sampling.size(),
+            num_inference_steps: sampling.num_inference_steps,
+            guidance_scale: sampling.guidance_scale,
+            true_cfg_scale: sampling.true_cfg_scale,
+            seeds: sampling.seed,
+            generator_device: sampling.generator_device.into(),
+            num_outputs_per_prompt: sampling.num_outputs_per_prompt,
+            perf_dump_path: output.perf_dump_path.clone(),
+            request_id: output.request_id.clone(),
+            output: output.into(),
+            profile: profiling.extent(),
+            layerwise_nvtx: profiling.layerwise_nvtx(),
+            device: runtime.device,
+            precisions: runtime.precisions(),
+            warmup_steps: runtime.warmup_steps(),
+        })
+    }
+}
