@@ -132,6 +132,7 @@ fn load<T>(
 ) -> Result<T> {
     observer.load_begin(component)?;
     let network = build(&weights.var_builder(dtype, device))?;
+    device.synchronize()?;
     observer.load_end(component, weights.bytes_read())?;
     Ok(network)
 }

@@ -13,6 +13,8 @@ mod header;
 mod json;
 mod shards;
 mod source;
+#[cfg(feature = "cuda")]
+mod upload;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -137,7 +139,7 @@ impl SimpleBackend for &ComponentWeights {
 }
 
 /// Reads a causal 3-D convolution's kernel as the 2-D one that it is for a single frame: its last
-/// temporal slice. The rest does not reach the builder's device.
+/// temporal slice. The rest is not kept.
 ///
 /// # Shapes
 /// Stored `[o, i, kt, kh, kw]`; result `[o, i, kh, kw]`.
@@ -149,11 +151,8 @@ pub fn last_temporal_slice(
     shape: (usize, usize, usize, usize, usize),
     name: &str,
 ) -> candle_core::Result<Tensor> {
-    vb.clone()
-        .set_device(Device::Cpu)
-        .get(shape, name)?
+    vb.get(shape, name)?
         .narrow(2, shape.2 - 1, 1)?
         .squeeze(2)?
-        .contiguous()?
-        .to_device(vb.device())
+        .contiguous()
 }

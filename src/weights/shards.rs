@@ -1,12 +1,13 @@
 //! A component's safetensors files: checking them together, reading tensors.
 //!
 //! Every header is read and checked before the first tensor is. Tensors are read one by one with
-//! positioned reads, so that no second copy of a component is ever in memory.
+//! positioned reads, so that no second copy of a component is ever in memory: to a GPU they go
+//! through small pinned buffers.
 
 use std::collections::HashMap;
 use std::io;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -18,7 +19,11 @@ use super::fault::{fault, fault_with_hint};
 use super::files::{Index, WeightFiles};
 use super::header::Header;
 use super::source::ModelSource;
+#[cfg(feature = "cuda")]
+use super::upload::Uploads;
 use crate::error::{Error, Result};
+#[cfg(feature = "cuda")]
+use crate::ops::cuda;
 
 /// Values that one thread reads at a time: 1 to 4 MiB, so that its buffer stays in the cache.
 const CHUNK: usize = 1 << 19;
@@ -30,6 +35,8 @@ pub(super) struct Shards {
     files: Vec<Shard>,
     /// Tensor name to position in `files`.
     routing: HashMap<String, usize>,
+    #[cfg(feature = "cuda")]
+    uploads: Uploads,
 }
 
 #[derive(Debug)]
@@ -63,6 +70,8 @@ impl Shards {
             component,
             files,
             routing,
+            #[cfg(feature = "cuda")]
+            uploads: Uploads::default(),
         };
         if let Some(index) = index {
             shards.check_against(&index)?;
@@ -118,23 +127,11 @@ impl Shards {
         }
         let unreadable =
             |error: io::Error| fault(&shard.file, format!("cannot read tensor `{name}`: {error}"));
-        let tensor = match info.dtype {
-            Dtype::F32 => {
-                let values = shard.values(info, f32::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(values, shape, device)
-            }
-            Dtype::F64 => {
-                let values = shard.values(info, f64::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(values, shape, device)
-            }
-            Dtype::F16 => {
-                let bits = shard.values(info, u16::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(bits.reinterpret_into::<f16>(), shape, device)
-            }
-            Dtype::BF16 => {
-                let bits = shard.values(info, u16::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(bits.reinterpret_into::<bf16>(), shape, device)
-            }
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
             other => {
                 return Err(fault_with_hint(
                     &shard.file,
@@ -143,11 +140,55 @@ impl Shards {
                 ));
             }
         };
-        Ok(tensor?)
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => {
+                let tensor = cuda::empty(shape, dtype, device)?;
+                let bytes = info.data_offsets.1 - info.data_offsets.0;
+                let read = |buffer: &mut [u8], offset| shard.read(info, buffer, offset);
+                self.uploads
+                    .fill(&tensor, bytes, read)?
+                    .map_err(unreadable)?;
+                Ok(tensor)
+            }
+            _ => Ok(shard
+                .tensor(info, dtype)
+                .map_err(unreadable)?
+                .to_device(device)?),
+        }
     }
 }
 
 impl Shard {
+    /// Fills `buffer` from byte `offset` of the tensor's data on.
+    fn read(&self, info: &TensorInfo, buffer: &mut [u8], offset: usize) -> io::Result<()> {
+        let start = info.data_offsets.0 + offset;
+        self.blob
+            .read_exact_at(buffer, self.header.data_start + start as u64)
+    }
+
+    /// Reads a tensor into the CPU's memory.
+    fn tensor(&self, info: &TensorInfo, dtype: DType) -> io::Result<Tensor> {
+        let shape = info.shape.as_slice();
+        let tensor = match dtype {
+            DType::F32 => {
+                Tensor::from_vec(self.values(info, f32::from_le_bytes)?, shape, &Device::Cpu)
+            }
+            DType::F64 => {
+                Tensor::from_vec(self.values(info, f64::from_le_bytes)?, shape, &Device::Cpu)
+            }
+            DType::F16 => {
+                let bits = self.values(info, u16::from_le_bytes)?;
+                Tensor::from_vec(bits.reinterpret_into::<f16>(), shape, &Device::Cpu)
+            }
+            _ => {
+                let bits = self.values(info, u16::from_le_bytes)?;
+                Tensor::from_vec(bits.reinterpret_into::<bf16>(), shape, &Device::Cpu)
+            }
+        };
+        tensor.map_err(io::Error::other)
+    }
+
     /// Reads and decodes a tensor's values, in parallel; `N` is the size of one.
     fn values<T: Copy + Default + Send, const N: usize>(
         &self,
@@ -155,14 +196,12 @@ impl Shard {
         from_le_bytes: impl Fn([u8; N]) -> T + Sync,
     ) -> io::Result<Vec<T>> {
         let (start, end) = info.data_offsets;
-        let data_start = self.header.data_start + start as u64;
         let mut values = vec![T::default(); (end - start) / N];
         values.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
             Vec::new,
             |buffer, (i, chunk)| {
                 buffer.resize(chunk.len() * N, 0);
-                self.blob
-                    .read_exact_at(buffer, data_start + (i * CHUNK * N) as u64)?;
+                self.read(info, buffer, i * CHUNK * N)?;
                 for (value, bytes) in chunk.iter_mut().zip(buffer.as_chunks().0) {
                     *value = from_le_bytes(*bytes);
                 }

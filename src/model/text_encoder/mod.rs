@@ -14,6 +14,7 @@ use candle_nn::VarBuilder;
 use tracing::trace_span;
 
 use self::layer::Layer;
+use super::load_layers;
 use crate::config::text_encoder::TextEncoderConfig;
 use crate::ops::AttentionShape;
 
@@ -41,9 +42,9 @@ impl TextEncoder {
         let hidden = config.hidden_size;
         Ok(Self {
             embed_tokens: vb.get((config.vocab_size, hidden), "embed_tokens.weight")?,
-            layers: (0..config.num_hidden_layers)
-                .map(|i| Layer::new(config, &vb.pp("layers").pp(i)))
-                .collect::<Result<_>>()?,
+            layers: load_layers(config.num_hidden_layers, |i| {
+                Layer::new(config, &vb.pp("layers").pp(i))
+            })?,
             norm: vb.get(hidden, "norm.weight")?,
             config: config.clone(),
         })

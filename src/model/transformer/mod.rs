@@ -21,6 +21,7 @@ use tracing::trace_span;
 use self::block::Block;
 use self::modulation::{ModulationTable, Shifted, Stream};
 use self::timestep::TimestepEmbedder;
+use super::load_layers;
 use crate::config::transformer::TransformerConfig;
 use crate::ops::{JointLayout, Linear, linear};
 
@@ -62,12 +63,10 @@ impl Transformer {
         let temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
             .forward(timesteps_scaled)?
             .silu()?;
-        let blocks = (0..config.num_layers)
-            .map(|i| {
-                let is_last = i + 1 == config.num_layers;
-                Block::new(config, &vb.pp("transformer_blocks").pp(i), &temb, is_last)
-            })
-            .collect::<Result<_>>()?;
+        let blocks = load_layers(config.num_layers, |i| {
+            let is_last = i + 1 == config.num_layers;
+            Block::new(config, &vb.pp("transformer_blocks").pp(i), &temb, is_last)
+        })?;
         Ok(Self {
             img_in: Linear::new(config.in_channels, d, &vb.pp("img_in"))?,
             txt_norm: vb.get(config.joint_attention_dim, "txt_norm.weight")?,

@@ -15,7 +15,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
-use half::bf16;
+use half::{bf16, f16};
 
 /// The kernels of each `.cu` file by its name, as `build.rs` compiled them.
 macro_rules! modules {
@@ -197,7 +197,9 @@ pub(crate) fn strided_address(tensor: &Tensor) -> Result<u64> {
     // The guard records events between streams; there is one stream.
     let base = match tensor.dtype() {
         DType::BF16 => storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0,
+        DType::F16 => storage.as_cuda_slice::<f16>()?.device_ptr(&stream).0,
         DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
+        DType::F64 => storage.as_cuda_slice::<f64>()?.device_ptr(&stream).0,
         other => bail!("no kernels for {other:?}"),
     };
     Ok(base + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
@@ -209,13 +211,19 @@ pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> R
     let shape = shape.into();
     let device = device.as_cuda_device()?;
     let n = shape.elem_count();
-    // SAFETY: bf16 and f32 have no invalid values, and the caller's kernel writes every element.
+    // SAFETY: floats have no invalid values, and the caller writes every element.
     let storage = match dtype {
         DType::BF16 => {
             CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<bf16>(n)? }, device.clone())
         }
+        DType::F16 => {
+            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f16>(n)? }, device.clone())
+        }
         DType::F32 => {
             CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f32>(n)? }, device.clone())
+        }
+        DType::F64 => {
+            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f64>(n)? }, device.clone())
         }
         other => bail!("no kernels for {other:?}"),
     };
