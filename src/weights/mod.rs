@@ -13,6 +13,7 @@ mod header;
 mod json;
 mod shards;
 mod source;
+mod tensor_file;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -4,60 +4,43 @@
 //! positioned reads, so that no second copy of a component is ever in memory.
 
 use std::collections::HashMap;
-use std::io;
 
 use candle_core::{Device, Tensor};
-use half::vec::HalfBitsVecExt;
-use half::{bf16, f16};
-use rayon::prelude::*;
-use safetensors::Dtype;
-use safetensors::tensor::TensorInfo;
 
-use super::blob::Blob;
-use super::fault::{fault, fault_with_hint};
+use super::fault::fault;
 use super::files::{Index, WeightFiles};
-use super::header::Header;
 use super::source::ModelSource;
+use super::tensor_file::TensorFile;
 use crate::error::{Error, Result};
-
-/// Values that one thread reads at a time: 1 to 4 MiB, so that its buffer stays in the cache.
-const CHUNK: usize = 1 << 19;
 
 /// The open files of one component.
 #[derive(Debug)]
 pub(super) struct Shards {
     component: &'static str,
-    files: Vec<Shard>,
+    files: Vec<TensorFile>,
     /// Tensor name to position in `files`.
     routing: HashMap<String, usize>,
-}
-
-#[derive(Debug)]
-struct Shard {
-    file: String,
-    blob: Blob,
-    header: Header,
 }
 
 impl Shards {
     /// Opens the component's files and checks their headers.
     pub(super) fn open(source: &ModelSource, component: &'static str) -> Result<Self> {
         let WeightFiles { names, index } = WeightFiles::find(source, component)?;
-        let mut files: Vec<Shard> = Vec::with_capacity(names.len());
-        let mut routing = HashMap::new();
+        let mut files: Vec<TensorFile> = Vec::with_capacity(names.len());
+        let mut routing: HashMap<_, usize> = HashMap::new();
         for name in names {
             let file = format!("{component}/{name}");
             let blob = source.open(&file)?;
-            let header = Header::read(&file, &blob)?;
-            for tensor in header.metadata.offset_keys() {
+            let file = TensorFile::new(file, blob)?;
+            for tensor in file.tensors() {
                 if let Some(other) = routing.get(&tensor) {
-                    let other: &Shard = &files[*other];
-                    let message = format!("tensor `{tensor}` is in {} too", other.file);
-                    return Err(fault(&file, message));
+                    let other = &files[*other].name;
+                    let message = format!("tensor `{tensor}` is in {other} too");
+                    return Err(fault(&file.name, message));
                 }
                 routing.insert(tensor, files.len());
             }
-            files.push(Shard { file, blob, header });
+            files.push(file);
         }
         let shards = Self {
             component,
@@ -74,7 +57,7 @@ impl Shards {
         for (tensor, name) in &index.weight_map {
             let file = format!("{}/{name}", self.component);
             let found = self.routing.get(tensor);
-            if found.is_none_or(|shard| self.files[*shard].file != file) {
+            if found.is_none_or(|shard| self.files[*shard].name != file) {
                 return Err(fault(
                     &index.file,
                     format!("weight_map places tensor `{tensor}` in {file}, which lacks it"),
@@ -105,70 +88,17 @@ impl Shards {
             name: name.to_owned(),
         };
         let shard = &self.files[*self.routing.get(name).ok_or_else(missing)?];
-        let info = shard.header.metadata.info(name).ok_or_else(missing)?;
+        let info = shard.info(name).ok_or_else(missing)?;
         let shape = info.shape.as_slice();
         if let Some(expected) = expected.filter(|expected| *expected != shape) {
             return Err(fault(
-                &shard.file,
+                &shard.name,
                 format!(
                     "tensor `{name}` has shape {shape:?}, expected {expected:?} (from {}/config.json)",
                     self.component
                 ),
             ));
         }
-        let unreadable =
-            |error: io::Error| fault(&shard.file, format!("cannot read tensor `{name}`: {error}"));
-        let tensor = match info.dtype {
-            Dtype::F32 => {
-                let values = shard.values(info, f32::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(values, shape, device)
-            }
-            Dtype::F64 => {
-                let values = shard.values(info, f64::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(values, shape, device)
-            }
-            Dtype::F16 => {
-                let bits = shard.values(info, u16::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(bits.reinterpret_into::<f16>(), shape, device)
-            }
-            Dtype::BF16 => {
-                let bits = shard.values(info, u16::from_le_bytes).map_err(unreadable)?;
-                Tensor::from_vec(bits.reinterpret_into::<bf16>(), shape, device)
-            }
-            other => {
-                return Err(fault_with_hint(
-                    &shard.file,
-                    format!("tensor `{name}` is stored as {other}, expected F32, F16, BF16 or F64"),
-                    "quantised checkpoints are not supported",
-                ));
-            }
-        };
-        Ok(tensor?)
-    }
-}
-
-impl Shard {
-    /// Reads and decodes a tensor's values, in parallel; `N` is the size of one.
-    fn values<T: Copy + Default + Send, const N: usize>(
-        &self,
-        info: &TensorInfo,
-        from_le_bytes: impl Fn([u8; N]) -> T + Sync,
-    ) -> io::Result<Vec<T>> {
-        let (start, end) = info.data_offsets;
-        let data_start = self.header.data_start + start as u64;
-        let mut values = vec![T::default(); (end - start) / N];
-        values.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
-            Vec::new,
-            |buffer, (i, chunk)| {
-                buffer.resize(chunk.len() * N, 0);
-                self.blob
-                    .read_exact_at(buffer, data_start + (i * CHUNK * N) as u64)?;
-                for (value, bytes) in chunk.iter_mut().zip(buffer.as_chunks().0) {
-                    *value = from_le_bytes(*bytes);
-                }
-                Ok::<_, io::Error>(())
-            },
-        )?;
-        Ok(values)
+        shard.read(name, info, device)
     }
 }
