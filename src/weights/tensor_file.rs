@@ -72,6 +72,59 @@ impl TensorFile {
         Ok(values?)
     }
 
+    /// Reads a tensor with one value, on this thread.
+    ///
+    /// # Errors
+    /// Several values, or one that is not finite; those of [`read`](Self::read).
+    pub(super) fn scalar(&self, tensor: &str, info: &TensorInfo) -> Result<f64> {
+        if info.shape.iter().any(|dim| *dim != 1) {
+            let message = format!(
+                "tensor `{tensor}` has shape {:?}, expected one value",
+                info.shape
+            );
+            return Err(fault(&self.name, message));
+        }
+        let value = match info.dtype {
+            Dtype::F32 => self
+                .first(info)
+                .map(|bytes| f32::from_le_bytes(bytes).into()),
+            Dtype::F64 => self.first(info).map(f64::from_le_bytes),
+            Dtype::F16 => self
+                .first(info)
+                .map(|bytes| f16::from_le_bytes(bytes).into()),
+            Dtype::BF16 => self
+                .first(info)
+                .map(|bytes| bf16::from_le_bytes(bytes).into()),
+            other => return Err(self.unsupported(tensor, other)),
+        };
+        let value: f64 = value.map_err(|error| self.unreadable(tensor, &error))?;
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(fault(&self.name, format!("tensor `{tensor}` is {value}")))
+        }
+    }
+
+    /// Refuses a tensor that [`read`](Self::read) would refuse.
+    pub(super) fn check_dtype(&self, tensor: &str, info: &TensorInfo) -> Result<()> {
+        match info.dtype {
+            Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            other => Err(self.unsupported(tensor, other)),
+        }
+    }
+
+    /// The text that the header's free part has under `key`.
+    pub(super) fn note(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.header.notes(&self.name, &self.blob)?.remove(key))
+    }
+
+    fn first<const N: usize>(&self, info: &TensorInfo) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        let start = self.header.data_start + info.data_offsets.0 as u64;
+        self.blob.read_exact_at(&mut bytes, start)?;
+        Ok(bytes)
+    }
+
     fn unreadable(&self, tensor: &str, error: &io::Error) -> Error {
         fault(
             &self.name,
