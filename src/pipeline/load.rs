@@ -95,7 +95,10 @@ impl Pipeline {
         precisions: Precisions,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let Checkpoint { config, .. } = checkpoint;
+        let Checkpoint { mut config, .. } = checkpoint;
+        if let Some(shift) = sampling.flow_shift {
+            config.scheduler = config.scheduler.with_flow_shift(shift);
+        }
         let schedule = FlowMatchSchedule::new(
             &config.scheduler,
             sampling.image_seq_len(),
