@@ -217,6 +217,37 @@ mod tests {
     }
 
     #[test]
+    fn flow_shift_of_3_is_lightnings_schedule_at_every_size() {
+        let config = qwen_image().with_flow_shift(3.0);
+        let schedule = FlowMatchSchedule::new(&config, 4096, 8).unwrap();
+        assert_eq!(
+            schedule.sigmas,
+            [
+                1.0,
+                0.954_545_5,
+                0.9,
+                0.833_333_4,
+                0.75,
+                0.642_857_1,
+                0.5,
+                0.3,
+                0.0
+            ]
+        );
+        assert_eq!(schedule, FlowMatchSchedule::new(&config, 256, 8).unwrap());
+    }
+
+    #[test]
+    fn every_flow_shift_within_its_range_has_a_schedule() {
+        for shift in [0.01, 1.0, 100.0] {
+            for steps in [1, 1000] {
+                let config = qwen_image().with_flow_shift(shift);
+                FlowMatchSchedule::new(&config, 4096, steps).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn linear_shift_takes_mu_itself() {
         let config = SchedulerConfig {
             base_shift: 3.0,

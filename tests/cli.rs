@@ -108,13 +108,20 @@ fn usage_errors() {
             "a",
         ],
     ];
-    let values: [&[&str]; 37] = [
+    let values: [&[&str]; 44] = [
         &["--no-such-flag"],
         &["--num-inference-step-count", "3"],
         &["--num", "3"],
         &["--width", "8"],
         &["--height", "4097"],
         &["--width", "4096.0"],
+        &["--lora-path"],
+        &["--lora-path", "loras/nowhere.safetensors"],
+        &["--lora-path", "lightx2v/Qwen-Image-Lightning"],
+        &["--lora-path", ".", "--lora-weight-name", "a.safetensors"],
+        &["--lora-scale", "1"],
+        &["--lora-weight-name", "a.safetensors"],
+        &["--flow-shift", "0"],
         &["--num-inference-steps", "0"],
         &["--num-inference-steps", "1001"],
         &["--guidance-scale", "nan"],
@@ -170,6 +177,7 @@ fn flags_of_upstream_are_refused_by_name() {
         generate(&["--tp-size", "2"]),
         generate(&["--vae-sp=true"]),
         generate(&["--warmup"]),
+        generate(&["--lora-nickname", "a"]),
         // A prefix of `--model-path`.
         generate(&["--mode", "speed"]),
         generate(&["--component-attention-backends.transformer", "fa"]),

@@ -194,7 +194,9 @@ fn json_has_stdout_for_itself() {
         [
             "cold_start_ms",
             "device",
+            "flow_shift",
             "load",
+            "loras",
             "model",
             "outputs",
             "perf_dump_path",
@@ -286,7 +288,7 @@ fn the_picture_carries_its_recipe() {
         json!({
             "version": env!("CARGO_PKG_VERSION"), "model": "builtin:tiny", "device": "cpu", "request_id": null,
             "prompt": "ein Kreis,\nrot 红", "negative_prompt": "blue", "width": 64, "height": 64,
-            "num_inference_steps": 2, "true_cfg_scale": 3.3, "seed": 9, "generator_device": "cpu",
+            "num_inference_steps": 2, "flow_shift": null, "loras": [], "true_cfg_scale": 3.3, "seed": 9, "generator_device": "cpu",
             "dit_precision": "fp32", "vae_precision": "fp32", "text_encoder_precision": "fp32",
             "max_sequence_length": 1024,
         })
@@ -339,6 +341,7 @@ fn flags_that_change_the_picture_do_and_others_do_not() {
         &["--negative-prompt", "green"],
         &["--negative-prompt", ""],
         &["--num-inference-steps", "3"],
+        &["--flow-shift", "3"],
         &["--guidance-scale", "2"],
         &["--guidance-scale", "1"],
         &["--true-cfg-scale", "2"],

@@ -6,11 +6,12 @@ mod common;
 use candle_core::{DType, Device, Result, Tensor};
 use common::{Case, LatentsOfSteps, PIXELS, TENSORS, assert_close, assert_same_picture};
 use qwen_gen::model::text_encoder::TextEncoder;
-use qwen_gen::model::transformer::Transformer;
+use qwen_gen::model::transformer::{Transformer, linears};
 use qwen_gen::model::vae::VaeDecoder;
 use qwen_gen::noise::{GeneratorDevice, randn};
 use qwen_gen::ops::guided_euler_step;
 use qwen_gen::pipeline::ImageRequest;
+use qwen_gen::weights::{ComponentWeights, Lora};
 
 const RANDOM: [&str; 5] = [
     "cases/a_ascii_seed0",
@@ -124,7 +125,10 @@ fn sigmas_timesteps_and_noise_to_the_bit() -> Result<()> {
 }
 
 fn transformer(case: &Case) -> Result<Transformer> {
-    let weights = case.weights("transformer");
+    transformer_of(case, &case.weights("transformer"))
+}
+
+fn transformer_of(case: &Case, weights: &ComponentWeights) -> Result<Transformer> {
     let vb = weights.var_builder(DType::F32, &Device::Cpu);
     let timesteps = case.schedule().timesteps_scaled();
     Transformer::new(&case.config().transformer, &vb, &timesteps)
@@ -157,6 +161,34 @@ fn first_prediction_of_both_branches() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn first_prediction_with_a_lora() -> Result<()> {
+    let case = Case::read("cases/b_oddsize_seed42");
+    let folder = common::fixtures().join("lora");
+    let lora = Lora {
+        file: folder.join("lightning.safetensors").display().to_string(),
+        scale: 1.0,
+    };
+    let weights = case
+        .weights("transformer")
+        .with_loras(&[lora], &linears(&case.config().transformer))
+        .expect("a LoRA of this transformer");
+    let transformer = transformer_of(&case, &weights)?;
+    let embeds = kept(&case, "prompt_embeds", 0)?;
+    let conditioning = transformer.condition(&[&embeds], case.sampling(0).grid())?;
+    let latents = case.tensor("latents_init").get(0)?;
+    let pred = transformer.forward(&latents, &conditioning, 0)?;
+    let expected =
+        candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu)?;
+    assert_close(
+        "lora",
+        &pred,
+        &expected["lightning_1.0"].get(0)?,
+        FIRST_PREDICTION,
+    );
     Ok(())
 }
 

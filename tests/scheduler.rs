@@ -71,6 +71,11 @@ fn schedules_equal_diffusers() {
             "{name}"
         );
         let schedule = FlowMatchSchedule::new(&config, table.image_seq_len, table.steps).unwrap();
+        if table.config == "lightning" {
+            let shifted = self::config("qwen-image").with_flow_shift(3.0);
+            let shifted = FlowMatchSchedule::new(&shifted, table.image_seq_len, table.steps);
+            assert_eq!(shifted.unwrap(), schedule, "{name}");
+        }
         if let Some(sigmas) = bits(&table.sigmas) {
             assert_eq!(to_bits(&schedule.sigmas), sigmas, "{name}");
             assert_eq!(

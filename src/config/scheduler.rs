@@ -96,6 +96,24 @@ impl SchedulerConfig {
         Ok(config)
     }
 
+    /// The same with one shift for every image size and no stretch to a terminal sigma:
+    /// `s = shift * u / (1 + (shift - 1) * u)`.
+    ///
+    /// Computed as the dynamic shift whose `e` is `shift` at every size, so that a shift of 3 is to
+    /// the bit what Lightning's authors run: `base_shift = max_shift = ln 3`, `shift_terminal`
+    /// null.
+    #[must_use]
+    pub fn with_flow_shift(self, shift: f64) -> Self {
+        Self {
+            base_shift: shift,
+            max_shift: shift,
+            shift_terminal: None,
+            time_shift_type: TimeShift::Linear,
+            use_dynamic_shifting: true,
+            ..self
+        }
+    }
+
     /// Refuses what the program does not do, and numbers that give no schedule.
     ///
     /// # Errors

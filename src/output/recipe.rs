@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::weights::Lora;
+
 /// Every resolved setting that a picture depends on, and the version that made it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
@@ -11,6 +13,8 @@ pub struct Recipe {
     pub version: String,
     /// The text given to `--model-path`.
     pub model: String,
+    /// Adapters merged into the transformer.
+    pub loras: Vec<Lora>,
     /// The prompt.
     pub prompt: String,
     /// The negative prompt; absent when guidance is off.
@@ -21,6 +25,8 @@ pub struct Recipe {
     pub height: u32,
     /// Denoising steps.
     pub num_inference_steps: usize,
+    /// Shift of the noise schedule; absent when it is the checkpoint's.
+    pub flow_shift: Option<f64>,
     /// Classic guidance.
     pub true_cfg_scale: f32,
     /// Seed of this picture's noise.
@@ -55,16 +61,23 @@ impl Recipe {
         }
         let _ = write!(
             text,
-            "\nSteps: {}, Sampler: Euler, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, \
-             Version: qwen-gen {}",
+            "\nSteps: {}, Sampler: Euler, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, ",
             self.num_inference_steps,
             self.true_cfg_scale,
             self.seed,
             self.width,
             self.height,
             quoted(&self.model),
-            self.version,
         );
+        if let Some(shift) = self.flow_shift {
+            let _ = write!(text, "Flow shift: {shift}, ");
+        }
+        if !self.loras.is_empty() {
+            let named = |Lora { file, scale }: &Lora| format!("{file}: {scale}");
+            let loras: Vec<_> = self.loras.iter().map(named).collect();
+            let _ = write!(text, "LoRA: {}, ", quoted(&loras.join(", ")));
+        }
+        let _ = write!(text, "Version: qwen-gen {}", self.version);
         text
     }
 }
@@ -86,11 +99,13 @@ pub(crate) mod tests {
         Recipe {
             version: "0.1.0".into(),
             model: "Qwen/Qwen-Image".into(),
+            loras: Vec::new(),
             prompt: prompt.into(),
             negative_prompt: Some(" ".into()),
             width: 3,
             height: 2,
             num_inference_steps: 50,
+            flow_shift: None,
             true_cfg_scale: 4.0,
             seed: 42,
             generator_device: "cuda".into(),
@@ -121,5 +136,12 @@ pub(crate) mod tests {
              Steps: 50, Sampler: Euler, CFG scale: 3.5, Seed: 42, Size: 3x2, \
              Model: \"builtin:tiny\", Version: qwen-gen 0.1.0"
         );
+        recipe.flow_shift = Some(3.0);
+        let file = "lightning.safetensors".into();
+        recipe.loras = vec![Lora { file, scale: 0.5 }];
+        assert!(recipe.parameters().ends_with(
+            ", Model: \"builtin:tiny\", Flow shift: 3, LoRA: \"lightning.safetensors: 0.5\", \
+             Version: qwen-gen 0.1.0"
+        ));
     }
 }

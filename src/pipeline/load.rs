@@ -7,11 +7,11 @@ use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
 use crate::config::{ModelConfig, text_encoder};
 use crate::error::{Error, Result};
 use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::Transformer;
+use crate::model::transformer::{self, Transformer};
 use crate::model::vae::VaeDecoder;
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::{ComponentWeights, LoadFormat, ModelSource};
+use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource};
 
 /// The dtype each network computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,19 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The same with LoRA adapters for the transformer, of which only the headers are read now.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds anything that is not for the transformer.
+    pub fn with_loras(self, loras: &[Lora]) -> Result<Self> {
+        let linears = transformer::linears(&self.config.transformer);
+        let transformer = self.transformer.with_loras(loras, &linears)?;
+        Ok(Self {
+            transformer,
+            ..self
+        })
+    }
+
     /// Tokenises what `requests` need.
     ///
     /// # Errors
@@ -82,7 +95,10 @@ impl Pipeline {
         precisions: Precisions,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let Checkpoint { config, .. } = checkpoint;
+        let Checkpoint { mut config, .. } = checkpoint;
+        if let Some(shift) = sampling.flow_shift {
+            config.scheduler = config.scheduler.with_flow_shift(shift);
+        }
         let schedule = FlowMatchSchedule::new(
             &config.scheduler,
             sampling.image_seq_len(),

@@ -37,6 +37,8 @@ pub struct Sampling {
     pub height: usize,
     /// Denoising steps.
     pub num_inference_steps: usize,
+    /// Shift of the noise schedule in place of the checkpoint's.
+    pub flow_shift: Option<f64>,
     /// Classic guidance; at 1 and below only the conditional branch runs.
     pub true_cfg_scale: f32,
     /// What the unconditional branch reads.

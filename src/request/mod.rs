@@ -1,5 +1,6 @@
 //! A request with every default resolved and every value checked that needs no model.
 
+mod lora;
 mod prompts;
 mod seeds;
 mod size;
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
+pub use self::lora::LoraArgs;
+use self::lora::resolve_loras;
 pub use self::prompts::read_prompt_file;
 use self::prompts::resolve_negative_prompt;
 use self::seeds::resolve_seeds;
@@ -18,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
-use crate::weights::{LoadFormat, ModelSource};
+use crate::weights::{LoadFormat, Lora, ModelSource};
 
 /// Most denoising steps: one for each of the training timesteps.
 const MAX_STEPS: usize = 1000;
@@ -31,12 +34,14 @@ const MAX_SEQUENCE_LENGTH: usize = 1024;
 pub struct Choices {
     pub model_path: String,
     pub load_format: LoadFormat,
+    pub lora: LoraArgs,
     pub prompts: Vec<String>,
     pub prompts_from_file: bool,
     pub negative_prompt: Option<String>,
     pub max_sequence_length: usize,
     pub size: SizeArgs,
     pub num_inference_steps: usize,
+    pub flow_shift: Option<f64>,
     pub guidance_scale: f32,
     pub true_cfg_scale: Option<f32>,
     pub seeds: Vec<u64>,
@@ -97,6 +102,8 @@ pub struct GenerateRequest {
     pub source: ModelSource,
     /// Weights from files, or random ones.
     pub load_format: LoadFormat,
+    /// Adapters merged into the transformer.
+    pub loras: Vec<Lora>,
     /// Distinct pictures to make: outputs of the first prompt, then of the second.
     pub images: Vec<ImageRequest>,
     /// Number of prompts among them.
@@ -132,6 +139,7 @@ impl GenerateRequest {
     /// A usage error naming the flag.
     pub fn resolve(choices: Choices) -> Result<Self> {
         let source = ModelSource::resolve(&choices.model_path)?;
+        let loras = resolve_loras(&choices.lora)?;
         let default_size = match source {
             ModelSource::BuiltinTiny => (256, 256),
             ModelSource::Folder(_) => (1280, 720),
@@ -148,6 +156,7 @@ impl GenerateRequest {
         if let Some(steps) = choices.warmup_steps {
             in_range("--warmup-steps", steps, 1..=MAX_STEPS)?;
         }
+        let flow_shift = choices.flow_shift.map(resolve_shift).transpose()?;
         let true_cfg_scale = resolve_scale(choices.guidance_scale, choices.true_cfg_scale)?;
         check_paths(&choices.output, choices.perf_dump_path.as_deref())?;
         let profile = choices
@@ -185,6 +194,7 @@ impl GenerateRequest {
             model_path: choices.model_path,
             source,
             load_format: choices.load_format,
+            loras,
             images,
             num_prompts: choices.prompts.len(),
             prompts_from_file: choices.prompts_from_file,
@@ -192,6 +202,7 @@ impl GenerateRequest {
                 width,
                 height,
                 num_inference_steps: steps,
+                flow_shift,
                 true_cfg_scale,
                 negative_prompt: resolve_negative_prompt(choices.negative_prompt),
                 generator_device: choices.generator_device,
@@ -244,6 +255,16 @@ fn resolve_scale(guidance_scale: f32, true_cfg_scale: Option<f32>) -> Result<f32
     }
     Err(Error::usage(format!(
         "{flag} {scale}: expected a number from 0 to 1000"
+    )))
+}
+
+/// Within the range every number of steps has sigmas that decrease.
+fn resolve_shift(shift: f64) -> Result<f64> {
+    if (0.01..=100.0).contains(&shift) {
+        return Ok(shift);
+    }
+    Err(Error::usage(format!(
+        "--flow-shift {shift}: expected a number from 0.01 to 100"
     )))
 }
 

@@ -115,7 +115,7 @@ fn is_pickle(name: &str) -> bool {
 }
 
 /// A few of the names, for an error.
-fn listing(names: &[&String]) -> String {
+pub(crate) fn listing(names: &[&String]) -> String {
     const SHOWN: usize = 4;
     let shown: Vec<_> = names.iter().take(SHOWN).map(|name| name.as_str()).collect();
     let dots = if names.len() > SHOWN { ", …" } else { "" };

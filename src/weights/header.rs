@@ -1,8 +1,12 @@
 //! The header of a safetensors file: what the file holds, checked against the file before anything
 //! believes it.
 
+use std::collections::BTreeMap;
+use std::io;
+
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
 
 use super::blob::Blob;
 use super::fault::{INCOMPLETE, fault, fault_with_hint};
@@ -55,11 +59,7 @@ impl Header {
             )));
         };
 
-        let length = usize::try_from(header_bytes).expect("the limit fits in memory");
-        let mut text = vec![0; length];
-        blob.read_exact_at(&mut text, LENGTH_BYTES)
-            .map_err(unreadable)?;
-        let metadata = parse(file, &text)?;
+        let metadata = parse(file, &text(blob, header_bytes).map_err(unreadable)?)?;
 
         let described = metadata.data_len() as u64;
         if described != data_bytes {
@@ -72,6 +72,30 @@ impl Header {
             data_start: LENGTH_BYTES + header_bytes,
         })
     }
+
+    /// The free text of the same file's header, by key.
+    ///
+    /// # Errors
+    /// Anything but text.
+    pub(super) fn notes(&self, file: &str, blob: &Blob) -> Result<BTreeMap<String, String>> {
+        #[derive(Deserialize)]
+        struct Json {
+            #[serde(rename = "__metadata__", default)]
+            notes: BTreeMap<String, String>,
+        }
+        let text = text(blob, self.data_start - LENGTH_BYTES)
+            .map_err(|error| fault(file, format!("cannot be read: {error}")))?;
+        // All else in the header was found sound.
+        Ok(parse_json::<Json>(&format!("{file}: __metadata__"), &text)?.notes)
+    }
+}
+
+/// The header itself, of a length within the limit.
+fn text(blob: &Blob, header_bytes: u64) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(header_bytes).expect("the limit fits in memory");
+    let mut text = vec![0; length];
+    blob.read_exact_at(&mut text, LENGTH_BYTES)?;
+    Ok(text)
 }
 
 fn parse(file: &str, text: &[u8]) -> Result<Metadata> {

@@ -2,7 +2,7 @@
 //!
 //! [`ModelSource`] finds files; [`ComponentWeights`] holds one component's tensors (`transformer`)
 //! and hands them to the model through candle's `VarBuilder`. The files are not trusted: whatever
-//! is wrong with them is an [`Error`](crate::Error) that names the file, before memory is spent on it.
+//! is wrong with them is an [`Error`] that names the file, before memory is spent on it.
 
 mod blob;
 mod builtin;
@@ -11,21 +11,26 @@ mod fault;
 mod files;
 mod header;
 mod json;
+mod lora;
 mod shards;
 mod source;
-#[cfg(feature = "cuda")]
-mod upload;
+mod tensor_file;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 
 pub(crate) use fault::{fault, fault_with_hint};
+pub(crate) use files::listing;
 pub use json::parse_json;
+pub use lora::Lora;
 pub use source::ModelSource;
+pub(crate) use source::is_repository_id;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use lora::Adapters;
 use shards::Shards;
 
 /// Where weights come from (`--load-format`).
@@ -45,6 +50,7 @@ pub enum LoadFormat {
 pub struct ComponentWeights {
     component: &'static str,
     tensors: Tensors,
+    adapters: Adapters,
     bytes_read: AtomicU64,
 }
 
@@ -69,8 +75,23 @@ impl ComponentWeights {
         Ok(Self {
             component,
             tensors,
+            adapters: Adapters::default(),
             bytes_read: AtomicU64::new(0),
         })
+    }
+
+    /// The same with LoRA adapters merged into its linear layers, which are given by name with
+    /// their weight's `[out, in]`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or holds anything that is not for one of the layers.
+    pub fn with_loras(
+        self,
+        loras: &[Lora],
+        linears: &BTreeMap<String, [usize; 2]>,
+    ) -> Result<Self> {
+        let adapters = Adapters::open(loras, linears)?;
+        Ok(Self { adapters, ..self })
     }
 
     /// A builder whose tensors arrive in `dtype` on `device`.
@@ -79,10 +100,24 @@ impl ComponentWeights {
         VarBuilder::from_backend(Box::new(self), dtype, device.clone())
     }
 
-    /// Bytes of tensors read from files so far.
+    /// Bytes of its own tensors read from files so far.
     #[must_use]
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// The component's `own` tensor with what adapters add to it, rounded once, after the sum.
+    fn merged(
+        &self,
+        name: &str,
+        dtype: DType,
+        device: &Device,
+        own: impl FnOnce(DType) -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        match self.adapters.delta(name, device).map_err(message)? {
+            None => own(dtype),
+            Some(delta) => (own(DType::F32)? + delta)?.to_dtype(dtype),
+        }
     }
 
     fn read(
@@ -93,10 +128,7 @@ impl ComponentWeights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        // candle's error keeps a message only; without `.bt()`, which would append a backtrace.
-        let stored = shards
-            .read(name, expected, device)
-            .map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+        let stored = shards.read(name, expected, device).map_err(message)?;
         let bytes = stored.elem_count() * stored.dtype().size_in_bytes();
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
         stored.to_dtype(dtype)
@@ -112,10 +144,10 @@ impl SimpleBackend for &ComponentWeights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        match &self.tensors {
+        self.merged(name, dtype, device, |dtype| match &self.tensors {
             Tensors::Stored(shards) => self.read(shards, name, Some(shape.dims()), dtype, device),
             Tensors::Dummy => dummy::tensor(self.component, name, &shape, dtype, device),
-        }
+        })
     }
 
     fn get_unchecked(
@@ -124,10 +156,10 @@ impl SimpleBackend for &ComponentWeights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        match &self.tensors {
+        self.merged(name, dtype, device, |dtype| match &self.tensors {
             Tensors::Stored(shards) => self.read(shards, name, None, dtype, device),
             Tensors::Dummy => candle_core::bail!("dummy weights need the shape of `{name}`"),
-        }
+        })
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
@@ -135,6 +167,14 @@ impl SimpleBackend for &ComponentWeights {
             Tensors::Stored(shards) => shards.contains(name),
             Tensors::Dummy => true,
         }
+    }
+}
+
+/// candle's error keeps a message only; without `.bt()`, which would append a backtrace.
+fn message(error: Error) -> candle_core::Error {
+    match error {
+        Error::Tensor(error) => error,
+        other => candle_core::Error::Msg(other.to_string()),
     }
 }
 

@@ -177,7 +177,7 @@ fn size_limit(file: &str) -> usize {
 }
 
 /// Whether this reads like `Qwen/Qwen-Image`.
-fn is_repository_id(text: &str) -> bool {
+pub(crate) fn is_repository_id(text: &str) -> bool {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphanumeric())
             && name

@@ -106,6 +106,7 @@ impl Case {
             width: self.args.width / 16 * 16,
             height: self.args.height / 16 * 16,
             num_inference_steps: self.args.num_inference_steps,
+            flow_shift: None,
             true_cfg_scale: if self.args.do_cfg {
                 self.args.true_cfg_scale
             } else {

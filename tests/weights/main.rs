@@ -4,5 +4,6 @@
 
 mod checkpoint;
 mod config_refusals;
+mod lora;
 mod reading;
 mod weight_refusals;

@@ -1,5 +1,6 @@
 //! Arguments of `generate`, by topic, and their conversion to a [`GenerateRequest`].
 
+mod lora;
 mod model;
 mod output;
 mod runtime;
@@ -7,6 +8,7 @@ mod sampling;
 
 use clap::Args;
 
+use self::lora::LoraArgs;
 use self::model::ModelArgs;
 use self::output::{OutputArgs, ProfilingArgs};
 pub use self::runtime::LogLevel;
@@ -23,11 +25,15 @@ Examples:
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" \"A dog\" --seed 1 2 3
   qwen-gen generate --model-path ./Qwen-Image --prompt-path prompts.txt --perf-dump-path perf.json
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A logo\" --profile
+  qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" --num-inference-steps 8 \\
+    --guidance-scale 1 --flow-shift 3 --lora-path Qwen-Image-Lightning-8steps.safetensors
 
 Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated.")]
 pub struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    lora: LoraArgs,
     #[command(flatten)]
     prompt: PromptArgs,
     #[command(flatten)]
@@ -60,6 +66,7 @@ impl GenerateArgs {
     pub fn into_request(self) -> Result<GenerateRequest> {
         let Self {
             model,
+            lora,
             prompt,
             sampling,
             output,
@@ -80,12 +87,14 @@ impl GenerateArgs {
         GenerateRequest::resolve(request::Choices {
             model_path,
             load_format: model.load_format.into(),
+            lora: lora.into(),
             prompts,
             prompts_from_file,
             negative_prompt: prompt.negative_prompt,
             max_sequence_length: prompt.max_sequence_length,
             size: sampling.size(),
             num_inference_steps: sampling.num_inference_steps,
+            flow_shift: sampling.flow_shift,
             guidance_scale: sampling.guidance_scale,
             true_cfg_scale: sampling.true_cfg_scale,
             seeds: sampling.seed,

@@ -59,6 +59,11 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "STEPS", default_value_t = 50)]
     pub(super) num_inference_steps: usize,
 
+    /// Noise schedule of this shift at every size, without the stretch to a last sigma, in place of
+    /// the checkpoint's; Lightning LoRAs need 3
+    #[arg(long, value_name = "SHIFT")]
+    pub(super) flow_shift: Option<f64>,
+
     /// True CFG scale; at 1 and below guidance is off
     #[arg(
         long,

@@ -6,6 +6,7 @@ use super::plan::Run;
 use crate::cli::console::Console;
 use crate::perf::{PerfReport, peak_host_mb};
 use crate::pipeline::{Stage, TextEncodings};
+use crate::weights::Lora;
 
 /// The prompts that do not fit.
 pub(super) fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
@@ -31,7 +32,7 @@ pub(super) fn describe(run: &Run, console: &Console) {
     let prompts: Vec<String> = run.prompts().iter().map(|p| text(p)).collect();
     let seeds: Vec<String> = request.images.iter().map(|i| i.seed.to_string()).collect();
     let paths: Vec<String> = run.paths.iter().map(|p| p.display().to_string()).collect();
-    let rows = [
+    let mut rows = vec![
         ("width", sampling.width.to_string()),
         ("height", sampling.height.to_string()),
         ("prompt", prompts.join(", ")),
@@ -46,9 +47,16 @@ pub(super) fn describe(run: &Run, console: &Console) {
         ("save_output", request.output.save.to_string()),
         ("output_file_path", paths.join(", ")),
     ];
+    if let Some(shift) = sampling.flow_shift {
+        rows.push(("flow_shift", shift.to_string()));
+    }
     let rows: Vec<String> = rows
+        .iter()
         .map(|(key, value)| format!("{key:>24}: {value}"))
-        .to_vec();
+        .collect();
+    for Lora { file, scale } in &request.loras {
+        console.info(&format!("Merging LoRA {file} at scale {scale}"));
+    }
     console.info(&format!(
         "Processing {} grouped request(s)",
         request.images.len()

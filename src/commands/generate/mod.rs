@@ -31,7 +31,8 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let request = args.into_request()?;
     request.warnings.iter().for_each(|w| console.warning(w));
     let run = Run::plan(request)?;
-    let checkpoint = Checkpoint::open(&run.request.source, run.request.load_format)?;
+    let checkpoint = Checkpoint::open(&run.request.source, run.request.load_format)?
+        .with_loras(&run.request.loras)?;
     let mut texts = checkpoint.tokenise(&run.request.images, &run.request.sampling)?;
     log::warn_of_truncation(&texts, &console);
     start_threads()?;

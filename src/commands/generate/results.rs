@@ -38,6 +38,7 @@ impl Settings {
         Recipe {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: run.request.model_path.clone(),
+            loras: run.request.loras.clone(),
             prompt: images[index].prompt.clone(),
             negative_prompt: sampling
                 .uses_guidance()
@@ -45,6 +46,7 @@ impl Settings {
             width: u32::try_from(sampling.width).unwrap_or(u32::MAX),
             height: u32::try_from(sampling.height).unwrap_or(u32::MAX),
             num_inference_steps: sampling.num_inference_steps,
+            flow_shift: sampling.flow_shift,
             true_cfg_scale: sampling.true_cfg_scale,
             seed: images[index].seed,
             generator_device: sampling.generator_device.name().to_owned(),
@@ -130,6 +132,8 @@ impl Run {
         Ok(json!({
             "request_id": self.id,
             "model": self.request.model_path,
+            "loras": self.request.loras,
+            "flow_shift": self.request.sampling.flow_shift,
             "device": report["device"],
             "cold_start_ms": report["cold_start_ms"],
             "load": report["load"],

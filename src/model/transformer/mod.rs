@@ -8,6 +8,7 @@
 //! Source: diffusers `transformer_qwenimage.py` at 58eb52c.
 
 mod block;
+mod linears;
 mod modulation;
 mod rope;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use candle_nn::VarBuilder;
 use tracing::trace_span;
 
 use self::block::Block;
+pub use self::linears::linears;
 use self::modulation::{ModulationTable, Shifted, Stream};
 use self::timestep::TimestepEmbedder;
 use super::load_layers;

@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use crate::ops::{Linear, linear};
 
 /// Width of the sinusoidal embedding.
-const CHANNELS: usize = 256;
+pub(super) const CHANNELS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct TimestepEmbedder {

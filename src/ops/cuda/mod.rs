@@ -5,6 +5,7 @@
 
 pub(crate) mod blas;
 pub(crate) mod cudnn;
+mod upload;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) stream: Arc<CudaStream>,
     modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
+    /// The way of weights to the device.
+    pub(crate) uploads: upload::Uploads,
     blas: Mutex<blas::Blas>,
     cudnn: Mutex<Option<cudnn::Cudnn>>,
 }
@@ -59,6 +62,7 @@ impl Context {
         Ok(Self {
             modules,
             functions: Mutex::default(),
+            uploads: upload::Uploads::default(),
             blas: Mutex::new(blas::Blas::new(stream.clone())?),
             cudnn: Mutex::new(cudnn::Cudnn::open(&stream)),
             stream,

@@ -15,14 +15,14 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::{Error, Tensor};
 use rayon::prelude::*;
 
-use crate::ops::cuda;
+use super::address;
 
 /// Bytes of one read and one copy. An H100 host loads 19, 27, 30, 26 and 25 GB/s with 0.5, 1, 2, 4 and 8 MiB.
 const CHUNK: usize = 2 << 20;
 
 /// Buffers that are in no thread's hands; each thread has at most one.
 #[derive(Debug, Default)]
-pub(super) struct Uploads(Mutex<VecDeque<Buffer>>);
+pub(crate) struct Uploads(Mutex<VecDeque<Buffer>>);
 
 #[derive(Debug)]
 struct Buffer {
@@ -38,14 +38,14 @@ impl Uploads {
     ///
     /// # Errors
     /// Outer: the device's; inner: those of `read`.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &self,
         tensor: &Tensor,
         bytes: usize,
         read: impl Fn(&mut [u8], usize) -> io::Result<()> + Sync,
     ) -> candle_core::Result<io::Result<()>> {
-        let stream = &cuda::context(tensor.device())?.stream;
-        let address = cuda::address(tensor)?;
+        let stream = &tensor.device().as_cuda_device()?.cuda_stream();
+        let address = address(tensor)?;
         let fill_chunk = |offset: usize| -> candle_core::Result<io::Result<()>> {
             let mut buffer = self.take(stream)?;
             let len = CHUNK.min(bytes - offset);

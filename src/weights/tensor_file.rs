@@ -1,0 +1,190 @@
+//! One safetensors file: its checked header, and its tensors read one by one.
+
+use std::io;
+
+use candle_core::{DType, Device, Tensor};
+use half::vec::HalfBitsVecExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
+
+use super::blob::Blob;
+use super::fault::{fault, fault_with_hint};
+use super::header::Header;
+use crate::error::{Error, Result};
+#[cfg(feature = "cuda")]
+use crate::ops::cuda;
+
+/// Values that one thread reads at a time: 1 to 4 MiB, so that its buffer stays in the cache.
+const CHUNK: usize = 1 << 19;
+
+/// An open file whose header was found sound.
+#[derive(Debug)]
+pub(super) struct TensorFile {
+    /// What errors call it.
+    pub(super) name: String,
+    blob: Blob,
+    header: Header,
+}
+
+impl TensorFile {
+    /// Reads and checks the header of `blob`.
+    pub(super) fn new(name: String, blob: Blob) -> Result<Self> {
+        let header = Header::read(&name, &blob)?;
+        Ok(Self { name, blob, header })
+    }
+
+    /// Names of the tensors, in the order they are stored.
+    pub(super) fn tensors(&self) -> Vec<String> {
+        self.header.metadata.offset_keys()
+    }
+
+    /// What the header says of a tensor.
+    pub(super) fn info(&self, tensor: &str) -> Option<&TensorInfo> {
+        self.header.metadata.info(tensor)
+    }
+
+    /// Reads a tensor of the file in its stored dtype onto `device`.
+    ///
+    /// # Errors
+    /// A dtype that is not a plain float; a read that fails.
+    pub(super) fn read(&self, tensor: &str, info: &TensorInfo, device: &Device) -> Result<Tensor> {
+        let dtype = match info.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => return Err(self.unsupported(tensor, other)),
+        };
+        let unreadable = |error: io::Error| self.unreadable(tensor, &error);
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => {
+                let values = cuda::empty(info.shape.as_slice(), dtype, device)?;
+                let bytes = info.data_offsets.1 - info.data_offsets.0;
+                let read = |buffer: &mut [u8], offset| self.read_at(info, buffer, offset);
+                let uploads = &cuda::context(device)?.uploads;
+                uploads.fill(&values, bytes, read)?.map_err(unreadable)?;
+                Ok(values)
+            }
+            _ => {
+                let values = self.to_host(info, dtype).map_err(unreadable)?;
+                Ok(values.to_device(device)?)
+            }
+        }
+    }
+
+    /// Reads a tensor with one value, on this thread.
+    ///
+    /// # Errors
+    /// Several values, or one that is not finite; those of [`read`](Self::read).
+    pub(super) fn scalar(&self, tensor: &str, info: &TensorInfo) -> Result<f64> {
+        if info.shape.iter().any(|dim| *dim != 1) {
+            let message = format!(
+                "tensor `{tensor}` has shape {:?}, expected one value",
+                info.shape
+            );
+            return Err(fault(&self.name, message));
+        }
+        let value = match info.dtype {
+            Dtype::F32 => self
+                .first(info)
+                .map(|bytes| f32::from_le_bytes(bytes).into()),
+            Dtype::F64 => self.first(info).map(f64::from_le_bytes),
+            Dtype::F16 => self
+                .first(info)
+                .map(|bytes| f16::from_le_bytes(bytes).into()),
+            Dtype::BF16 => self
+                .first(info)
+                .map(|bytes| bf16::from_le_bytes(bytes).into()),
+            other => return Err(self.unsupported(tensor, other)),
+        };
+        let value: f64 = value.map_err(|error| self.unreadable(tensor, &error))?;
+        if value.is_finite() {
+            Ok(value)
+        } else {
+            Err(fault(&self.name, format!("tensor `{tensor}` is {value}")))
+        }
+    }
+
+    /// Refuses a tensor that [`read`](Self::read) would refuse.
+    pub(super) fn check_dtype(&self, tensor: &str, info: &TensorInfo) -> Result<()> {
+        match info.dtype {
+            Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            other => Err(self.unsupported(tensor, other)),
+        }
+    }
+
+    /// The text that the header's free part has under `key`.
+    pub(super) fn note(&self, key: &str) -> Result<Option<String>> {
+        Ok(self.header.notes(&self.name, &self.blob)?.remove(key))
+    }
+
+    fn first<const N: usize>(&self, info: &TensorInfo) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.read_at(info, &mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Fills `buffer` from byte `offset` of the tensor's data on.
+    fn read_at(&self, info: &TensorInfo, buffer: &mut [u8], offset: usize) -> io::Result<()> {
+        let start = info.data_offsets.0 + offset;
+        self.blob
+            .read_exact_at(buffer, self.header.data_start + start as u64)
+    }
+
+    fn unreadable(&self, tensor: &str, error: &io::Error) -> Error {
+        fault(
+            &self.name,
+            format!("cannot read tensor `{tensor}`: {error}"),
+        )
+    }
+
+    fn unsupported(&self, tensor: &str, dtype: Dtype) -> Error {
+        fault_with_hint(
+            &self.name,
+            format!("tensor `{tensor}` is stored as {dtype}, expected F32, F16, BF16 or F64"),
+            "quantised checkpoints are not supported",
+        )
+    }
+
+    fn to_host(&self, info: &TensorInfo, dtype: DType) -> io::Result<Tensor> {
+        let (shape, cpu) = (info.shape.as_slice(), &Device::Cpu);
+        let tensor = match dtype {
+            DType::F32 => Tensor::from_vec(self.values(info, f32::from_le_bytes)?, shape, cpu),
+            DType::F64 => Tensor::from_vec(self.values(info, f64::from_le_bytes)?, shape, cpu),
+            DType::F16 => {
+                let bits = self.values(info, u16::from_le_bytes)?;
+                Tensor::from_vec(bits.reinterpret_into::<f16>(), shape, cpu)
+            }
+            _ => {
+                let bits = self.values(info, u16::from_le_bytes)?;
+                Tensor::from_vec(bits.reinterpret_into::<bf16>(), shape, cpu)
+            }
+        };
+        tensor.map_err(io::Error::other)
+    }
+
+    /// Reads and decodes a tensor's values, in parallel; `N` is the size of one.
+    fn values<T: Copy + Default + Send, const N: usize>(
+        &self,
+        info: &TensorInfo,
+        from_le_bytes: impl Fn([u8; N]) -> T + Sync,
+    ) -> io::Result<Vec<T>> {
+        let (start, end) = info.data_offsets;
+        let mut values = vec![T::default(); (end - start) / N];
+        values.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
+            Vec::new,
+            |buffer, (i, chunk)| {
+                buffer.resize(chunk.len() * N, 0);
+                self.read_at(info, buffer, i * CHUNK * N)?;
+                for (value, bytes) in chunk.iter_mut().zip(buffer.as_chunks().0) {
+                    *value = from_le_bytes(*bytes);
+                }
+                Ok::<_, io::Error>(())
+            },
+        )?;
+        Ok(values)
+    }
+}
