@@ -385,6 +385,28 @@ fn flags_that_change_the_picture_do_and_others_do_not() {
     }
 }
 
+/// 66 rows of latents are two bands and the beginning of a third.
+#[test]
+fn tiling_decodes_in_bands_and_keeps_every_byte() {
+    let scratch = Scratch::new();
+    let size = ["--height", "528", "--output-file-path", "p.png"];
+    let profile = ["--profile", "--profile-all-stages", "--request-id", "r"];
+    let trace = "logs/r-full_stages-global-rank0.trace.json.gz";
+    let decode = |flags: &[&str]| {
+        scratch
+            .generate(&[&size, &profile, flags].concat())
+            .success();
+        let report = scratch.run(&["trace", trace, "--json"]).success().json();
+        let mut operators = report["operators"].as_array().unwrap().iter();
+        let upsample = operators.find(|row| row["name"] == "qwen::upsample_conv2d");
+        let count = upsample.unwrap()["count"].clone();
+        (count, Picture::read(&scratch.path("p.png")).rgb)
+    };
+    let (whole, banded) = (decode(&[]), decode(&["--vae-tiling"]));
+    assert_eq!((whole.0, banded.0), (json!(3), json!(9)));
+    assert!(whole.1 == banded.1);
+}
+
 #[test]
 fn without_guidance_nothing_is_negative() {
     let scratch = Scratch::new();

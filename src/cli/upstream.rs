@@ -91,7 +91,6 @@ const FLAGS: &[&str] = &[
     "vae-cpu-offload",
     "vae-path",
     "vae-sp",
-    "vae-tiling",
     "vae-weights-path",
     "warmup",
     "warmup-resolutions",

@@ -70,6 +70,9 @@ fn apply(x: &Tensor, conv: &Conv2d, factor: usize) -> Result<Tensor> {
 const PATCH_FLOATS: usize = 64 * 1024;
 
 /// Gathers the 3x3 patches of a run of pixels and multiplies them with the kernel, run by run.
+///
+/// The last run is multiplied at full length, too: the product's library adds in another order for
+/// few rows, and a pixel's value must not depend on where it lies.
 fn plain(
     x: &Tensor,
     conv: &Conv2d,
@@ -84,24 +87,26 @@ fn plain(
 
     let mut out = vec![0f32; out_h * out_w * c_out];
     out.par_chunks_mut(run * c_out).enumerate().for_each_init(
-        || vec![0f32; run * taps],
-        |patches, (i, out)| {
+        || (vec![0f32; run * taps], vec![0f32; run * c_out]),
+        |(patches, product), (i, out)| {
             let pixels = out.len() / c_out;
             for (p, patch) in patches.chunks_exact_mut(taps).take(pixels).enumerate() {
                 let (y, x) = ((i * run + p) / out_w, (i * run + p) % out_w);
                 gather(patch, &input, (y, x), (out_h, out_w), factor, c_in);
             }
-            out.chunks_exact_mut(c_out)
+            product
+                .chunks_exact_mut(c_out)
                 .for_each(|y| y.copy_from_slice(&bias));
             host::matmul(
-                out,
+                product,
                 c_out,
-                (pixels, c_out, taps),
+                (run, c_out, taps),
                 Matrix::rows(patches, taps),
                 Matrix::rows(&weight, taps).t(),
                 true,
                 false,
             );
+            out.copy_from_slice(&product[..out.len()]);
         },
     );
     Tensor::from_vec(out, (out_h, out_w, c_out), &Device::Cpu)?.to_dtype(x.dtype())

@@ -6,7 +6,7 @@ use super::Sampling;
 use super::latents::unpack_latents;
 use crate::config::vae::VaeConfig;
 use crate::error::{Error, Result};
-use crate::model::vae::VaeDecoder;
+use crate::model::vae::{BAND_ROWS, VaeDecoder};
 use crate::ops::to_bytes;
 
 /// An 8-bit RGB picture.
@@ -30,12 +30,18 @@ pub(super) fn decode(
 ) -> Result<Picture> {
     check_finite(latents, "the denoised latents")?;
     let latents = unpack_latents(latents, sampling.grid())?;
-    let pixels = vae.decode(&denormalise(&latents, config, dtype)?)?;
-    Ok(Picture {
-        width: sampling.width,
-        height: sampling.height,
-        rgb: to_bytes(&pixels)?.ok_or_else(|| not_finite("the decoded picture"))?,
-    })
+    let latents = denormalise(&latents, config, dtype)?;
+    let band_rows = if sampling.vae_tiling {
+        BAND_ROWS
+    } else {
+        usize::MAX
+    };
+    let (width, height) = (sampling.width, sampling.height);
+    let mut rgb = Vec::with_capacity(height * width * 3);
+    for pixels in vae.decode(&latents, band_rows)? {
+        rgb.extend(to_bytes(&pixels?)?.ok_or_else(|| not_finite("the decoded picture"))?);
+    }
+    Ok(Picture { width, height, rgb })
 }
 
 /// `latents · std + mean` per channel, `[h8, w8, z]`, in the VAE's dtype.

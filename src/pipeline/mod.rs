@@ -47,6 +47,8 @@ pub struct Sampling {
     pub generator_device: GeneratorDevice,
     /// Prompt tokens kept after the template's prefix.
     pub max_sequence_length: usize,
+    /// Whether the VAE decodes band by band: the same picture in less memory.
+    pub vae_tiling: bool,
 }
 
 impl Sampling {

@@ -54,6 +54,7 @@ pub struct Choices {
     pub layerwise_nvtx: bool,
     pub device: DeviceChoice,
     pub precisions: PrecisionChoices,
+    pub vae_tiling: bool,
     pub warmup_steps: Option<usize>,
 }
 
@@ -207,6 +208,7 @@ impl GenerateRequest {
                 negative_prompt: resolve_negative_prompt(choices.negative_prompt),
                 generator_device: choices.generator_device,
                 max_sequence_length: choices.max_sequence_length,
+                vae_tiling: choices.vae_tiling,
             },
             output: choices.output,
             perf_dump_path: choices.perf_dump_path,

@@ -119,6 +119,7 @@ impl Case {
                 .map_or_else(|| " ".to_owned(), |negative| negative.get(index)),
             generator_device: GeneratorDevice::Cpu,
             max_sequence_length: 512,
+            vae_tiling: false,
         }
     }
 

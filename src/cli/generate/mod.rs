@@ -107,6 +107,7 @@ impl GenerateArgs {
             layerwise_nvtx: profiling.layerwise_nvtx(),
             device: runtime.device,
             precisions: runtime.precisions(),
+            vae_tiling: runtime.vae_tiling,
             warmup_steps: runtime.warmup_steps(),
         })
     }

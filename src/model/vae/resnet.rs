@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::band::CONV_REACH;
 use super::{causal_conv, gamma, per_pixel, pointwise};
 use crate::ops::{Conv2d, Linear, conv2d, rms_norm_silu};
 
@@ -17,6 +18,9 @@ pub(super) struct ResnetBlock {
 }
 
 impl ResnetBlock {
+    /// Rows on either side of a pixel that it depends on.
+    pub(super) const REACH: usize = 2 * CONV_REACH;
+
     pub(super) fn new(c_in: usize, c_out: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             norm1: gamma(c_in, 3, &vb.pp("norm1"))?,

@@ -1,8 +1,9 @@
 //! One resolution of the decoder: residual blocks, then twice the size at half the channels.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use candle_nn::VarBuilder;
 
+use super::band::{Band, CONV_REACH};
 use super::resnet::ResnetBlock;
 use crate::ops::{Conv2d, upsample_conv2d};
 
@@ -36,14 +37,35 @@ impl UpBlock {
     }
 
     /// `[h, w, in]` to `[2h, 2w, out/2]`, or `[h, w, out]` without upsampler.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.clone();
-        for resnet in &self.resnets {
-            x = resnet.forward(&x)?;
-        }
+    pub(super) fn forward(&self, band: Band) -> Result<Band> {
+        let band = band.apply(self.reach(), |mut x| {
+            for resnet in &self.resnets {
+                x = resnet.forward(&x)?;
+            }
+            Ok(x)
+        })?;
         match &self.upsampler {
-            Some(conv) => upsample_conv2d(&x, conv),
-            None => Ok(x),
+            Some(conv) => band.double(|x| upsample_conv2d(x, conv)),
+            None => Ok(band),
         }
+    }
+
+    /// Rows of the input on either side of a band that `rows` more of the output depend on.
+    pub(super) fn halo(&self, rows: usize) -> usize {
+        let rows = if self.doubles() {
+            (rows + CONV_REACH).div_ceil(2)
+        } else {
+            rows
+        };
+        rows + self.reach()
+    }
+
+    /// Whether the output has twice the rows.
+    pub(super) fn doubles(&self) -> bool {
+        self.upsampler.is_some()
+    }
+
+    fn reach(&self) -> usize {
+        self.resnets.len() * ResnetBlock::REACH
     }
 }
