@@ -3,6 +3,7 @@
 use candle_core::{DType, Device};
 
 use crate::error::{Error, Result, message_of};
+use crate::memory::gib;
 
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,10 +129,25 @@ pub fn memory_use(device: &Device) -> Option<MemoryUse> {
     }
 }
 
+/// Free bytes of a GPU's memory; none on the CPU.
+///
+/// # Errors
+/// When the driver does not answer.
+pub fn free_memory(device: &Device) -> Result<Option<u64>> {
+    #[cfg(feature = "cuda")]
+    if let Ok(device) = device.as_cuda_device() {
+        let memory = device.cuda_stream().context().mem_get_info();
+        let (free, _) = memory.map_err(candle_core::Error::wrap)?;
+        return Ok(Some(free as u64));
+    }
+    #[cfg(not(feature = "cuda"))]
+    let _ = device;
+    Ok(None)
+}
+
 /// The refusal that a failed allocation on a GPU means; none for other errors.
 #[must_use]
 pub fn out_of_memory(error: &candle_core::Error) -> Option<Error> {
-    const GIB: f64 = 1_073_741_824.0;
     let message = message_of(error);
     if !message.contains("CUDA_ERROR_OUT_OF_MEMORY") {
         return None;
@@ -141,13 +157,11 @@ pub fn out_of_memory(error: &candle_core::Error) -> Option<Error> {
     #[cfg(not(feature = "cuda"))]
     let memory: Option<(usize, usize)> = None;
     let free = memory.map_or(String::new(), |(free, total)| {
-        #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let (free, total) = (free as f64 / GIB, total as f64 / GIB);
-        format!("; {free:.1} GiB of {total:.1} are free")
+        format!("; {} of {} are free", gib(free as u64), gib(total as u64))
     });
-    Some(Error::Device {
+    Some(Error::OutOfMemory {
         message: format!("the GPU's memory is used up (CUDA_ERROR_OUT_OF_MEMORY){free}"),
-        hint: Some("free the GPU of other programs, or ask for a smaller picture".to_owned()),
+        hint: "free the GPU of other programs, or ask for a smaller picture".to_owned(),
     })
 }
 

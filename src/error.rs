@@ -74,6 +74,15 @@ pub enum Error {
         hint: Option<String>,
     },
 
+    /// The device's memory is used up.
+    #[error("{message}")]
+    OutOfMemory {
+        /// What is free.
+        message: String,
+        /// What to do about it.
+        hint: String,
+    },
+
     /// SIGINT or SIGTERM arrived.
     #[error("{}", if *signal == libc::SIGTERM { "terminated" } else { "interrupted" })]
     Interrupted {
@@ -109,6 +118,7 @@ impl Error {
             Self::Usage { hint, .. }
             | Self::Checkpoint { hint, .. }
             | Self::Device { hint, .. } => hint.as_deref(),
+            Self::OutOfMemory { hint, .. } => Some(hint),
             _ => None,
         }
     }

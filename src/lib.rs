@@ -16,6 +16,7 @@ pub mod device;
 pub mod error;
 pub mod files;
 pub mod interrupt;
+pub mod memory;
 pub mod model;
 pub mod noise;
 pub mod ops;

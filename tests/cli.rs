@@ -178,8 +178,7 @@ fn flags_of_upstream_are_refused_by_name() {
         generate(&["--vae-sp=true"]),
         generate(&["--warmup"]),
         generate(&["--lora-nickname", "a"]),
-        // A prefix of `--model-path`.
-        generate(&["--mode", "speed"]),
+        generate(&["--output-quality", "low"]),
         generate(&["--component-attention-backends.transformer", "fa"]),
         vec!["generate", "--vae-path=x", "--help"],
     ];

@@ -6,7 +6,7 @@ mod common;
 use candle_core::{DType, Device, Result, Tensor};
 use common::{Case, LatentsOfSteps, PIXELS, TENSORS, assert_close, assert_same_picture};
 use qwen_gen::model::text_encoder::TextEncoder;
-use qwen_gen::model::transformer::{Transformer, linears};
+use qwen_gen::model::transformer::{Placement, Transformer, linears};
 use qwen_gen::model::vae::VaeDecoder;
 use qwen_gen::noise::{GeneratorDevice, randn};
 use qwen_gen::ops::guided_euler_step;
@@ -131,7 +131,12 @@ fn transformer(case: &Case) -> Result<Transformer> {
 fn transformer_of(case: &Case, weights: &ComponentWeights) -> Result<Transformer> {
     let vb = weights.var_builder(DType::F32, &Device::Cpu);
     let timesteps = case.schedule().timesteps_scaled();
-    Transformer::new(&case.config().transformer, &vb, &timesteps)
+    Transformer::new(
+        &case.config().transformer,
+        &vb,
+        &timesteps,
+        Placement::Resident,
+    )
 }
 
 fn embeds_of_branches(case: &Case, index: usize) -> Result<Vec<Tensor>> {
@@ -239,7 +244,7 @@ fn whole_run(name: &str) -> Result<()> {
             prompt: case.args.prompt.get(index),
             seed: case.args.seed.get(index),
         };
-        let (pipeline, mut texts) = case.pipeline(&request, index);
+        let (mut pipeline, mut texts) = case.pipeline(&request, index);
         let mut steps = LatentsOfSteps::default();
         let picture = pipeline
             .generate(&request, &mut texts, &mut steps)

@@ -48,7 +48,7 @@ fn run(case: &Case, index: usize, device: &Device, dtype: DType) -> Result<(Pict
         prompt: case.args.prompt.get(index),
         seed: case.args.seed.get(index),
     };
-    let (pipeline, mut texts) = case.pipeline_on(&request, index, device, dtype);
+    let (mut pipeline, mut texts) = case.pipeline_on(&request, index, device, dtype);
     let mut steps = LatentsOfSteps::default();
     let picture = pipeline
         .generate(&request, &mut texts, &mut steps)

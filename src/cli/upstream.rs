@@ -28,8 +28,6 @@ const FLAGS: &[&str] = &[
     "diffusers-kwargs",
     "disable-autocast",
     "dist-timeout",
-    "dit-cpu-offload",
-    "dit-layerwise-offload",
     "enable-breakable-cuda-graph",
     "enable-cache-dit",
     "enable-cfg-parallel",
@@ -53,14 +51,12 @@ const FLAGS: &[&str] = &[
     "lora-merge-mode",
     "lora-nickname",
     "master-port",
-    "mode",
     "model-id",
     "model-subfolder",
     "num-frames",
     "offload-during-compile",
     "output-compression",
     "output-quality",
-    "performance-mode",
     "pin-cpu-memory",
     "port",
     "progressive-delta",
@@ -78,7 +74,6 @@ const FLAGS: &[&str] = &[
     "scheduler-path",
     "scheduler-port",
     "sp-degree",
-    "text-encoder-cpu-offload",
     "text-encoder-path",
     "text-encoder-weights-path",
     "tokenizer-path",
@@ -88,7 +83,6 @@ const FLAGS: &[&str] = &[
     "trust-remote-code",
     "ulysses-degree",
     "use-fsdp-inference",
-    "vae-cpu-offload",
     "vae-path",
     "vae-sp",
     "vae-weights-path",
@@ -99,7 +93,7 @@ const FLAGS: &[&str] = &[
 
 /// The first of `args` that is such a flag, as it is typed without its value.
 ///
-/// To be asked before parsing: a parser that takes prefixes reads upstream's `--mode` as `--model`.
+/// To be asked before parsing: a parser that takes prefixes may read upstream's flag as one of its own.
 #[must_use]
 pub fn upstream_flag(args: &[OsString]) -> Option<&str> {
     args.iter().find_map(|arg| {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 /// Layers that are loaded at the same time: while one is assembled the others read. Each holds
 /// weights that it will not keep, so they are few.
-const LOADED_AT_ONCE: usize = 4;
+pub(crate) const LOADED_AT_ONCE: usize = 4;
 
 /// Loads the layers of a network.
 ///

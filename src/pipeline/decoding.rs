@@ -20,22 +20,18 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-/// Decodes packed latents `[s_img, 4 z]`.
+/// Decodes packed latents `[s_img, 4 z]`, in bands of rows or all at once.
 pub(super) fn decode(
     latents: &Tensor,
     sampling: &Sampling,
     config: &VaeConfig,
-    vae: &VaeDecoder,
-    dtype: DType,
+    (vae, dtype): (&VaeDecoder, DType),
+    in_bands: bool,
 ) -> Result<Picture> {
     check_finite(latents, "the denoised latents")?;
     let latents = unpack_latents(latents, sampling.grid())?;
     let latents = denormalise(&latents, config, dtype)?;
-    let band_rows = if sampling.vae_tiling {
-        BAND_ROWS
-    } else {
-        usize::MAX
-    };
+    let band_rows = if in_bands { BAND_ROWS } else { usize::MAX };
     let (width, height) = (sampling.width, sampling.height);
     let mut rgb = Vec::with_capacity(height * width * 3);
     for pixels in vae.decode(&latents, band_rows)? {

@@ -1,14 +1,13 @@
 //! Loading: from a checkpoint's files to a pipeline ready for one sampling.
 
 use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
 
+use super::networks::Networks;
 use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
 use crate::config::{ModelConfig, text_encoder};
 use crate::error::{Error, Result};
-use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::{self, Transformer};
-use crate::model::vae::VaeDecoder;
+use crate::memory::{Footprint, Offload};
+use crate::model::transformer;
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource};
@@ -27,11 +26,11 @@ pub struct Precisions {
 /// A checkpoint whose JSON files and shard headers are read and found sound; no weight is.
 #[derive(Debug)]
 pub struct Checkpoint {
-    config: ModelConfig,
+    pub(super) config: ModelConfig,
     tokenizer: Tokenizer,
-    text_encoder: ComponentWeights,
-    transformer: ComponentWeights,
-    vae: ComponentWeights,
+    pub(super) text_encoder: ComponentWeights,
+    pub(super) transformer: ComponentWeights,
+    pub(super) vae: ComponentWeights,
 }
 
 impl Checkpoint {
@@ -70,6 +69,17 @@ impl Checkpoint {
         })
     }
 
+    /// What a run holds on its device, by what holds it.
+    #[must_use]
+    pub fn footprint(
+        &self,
+        sampling: &Sampling,
+        precisions: Precisions,
+        texts: &TextEncodings,
+    ) -> Footprint {
+        Footprint::new(&self.config, sampling, precisions, texts.longest())
+    }
+
     /// Tokenises what `requests` need.
     ///
     /// # Errors
@@ -84,71 +94,35 @@ impl Checkpoint {
 }
 
 impl Pipeline {
-    /// Loads the weights.
+    /// Loads the weights of the networks that `offload` lets stay, and of the text encoder.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape, or the sampling's schedule does not exist.
     pub fn load(
-        checkpoint: Checkpoint,
+        mut checkpoint: Checkpoint,
         sampling: Sampling,
-        device: &Device,
-        precisions: Precisions,
+        offload: Offload,
+        (precisions, device): (Precisions, &Device),
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let Checkpoint { mut config, .. } = checkpoint;
+        let config = &mut checkpoint.config;
         if let Some(shift) = sampling.flow_shift {
-            config.scheduler = config.scheduler.with_flow_shift(shift);
+            config.scheduler = config.scheduler.clone().with_flow_shift(shift);
         }
         let schedule = FlowMatchSchedule::new(
             &config.scheduler,
             sampling.image_seq_len(),
             sampling.num_inference_steps,
         )?;
-        let text_encoder = load(
-            "text_encoder",
-            &checkpoint.text_encoder,
-            (precisions.text_encoder, device),
-            observer,
-            |vb| TextEncoder::new(&config.text_encoder, vb),
-        )?;
-        let transformer = load(
-            "transformer",
-            &checkpoint.transformer,
-            (precisions.dit, device),
-            observer,
-            |vb| Transformer::new(&config.transformer, vb, &schedule.timesteps_scaled()),
-        )?;
-        let vae = load(
-            "vae",
-            &checkpoint.vae,
-            (precisions.vae, device),
-            observer,
-            |vb| VaeDecoder::new(&config.vae, vb),
-        )?;
+        let timesteps_scaled = schedule.timesteps_scaled();
+        let at = (precisions, device);
         Ok(Self {
+            networks: Networks::load(checkpoint, offload, at, timesteps_scaled, observer)?,
             sampling,
-            config,
             schedule,
-            text_encoder,
-            transformer,
-            vae,
+            offload,
             precisions,
             device: device.clone(),
         })
     }
-}
-
-/// Loads one component between the observer's two calls.
-fn load<T>(
-    component: &'static str,
-    weights: &ComponentWeights,
-    (dtype, device): (DType, &Device),
-    observer: &mut dyn Observer,
-    build: impl FnOnce(&VarBuilder<'_>) -> candle_core::Result<T>,
-) -> Result<T> {
-    observer.load_begin(component)?;
-    let network = build(&weights.var_builder(dtype, device))?;
-    device.synchronize()?;
-    observer.load_end(component, weights.bytes_read())?;
-    Ok(network)
 }

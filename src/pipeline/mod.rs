@@ -9,6 +9,7 @@ mod input_validation;
 mod latent_preparation;
 mod latents;
 mod load;
+mod networks;
 pub mod observer;
 mod text_encoding;
 mod timestep_preparation;
@@ -20,11 +21,9 @@ pub use self::text_encoding::TextEncodings;
 
 use candle_core::Device;
 
-use crate::config::ModelConfig;
+use self::networks::Networks;
 use crate::error::Result;
-use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::Transformer;
-use crate::model::vae::VaeDecoder;
+use crate::memory::Offload;
 use crate::noise::GeneratorDevice;
 use crate::scheduler::FlowMatchSchedule;
 
@@ -47,8 +46,6 @@ pub struct Sampling {
     pub generator_device: GeneratorDevice,
     /// Prompt tokens kept after the template's prefix.
     pub max_sequence_length: usize,
-    /// Whether the VAE decodes band by band: the same picture in less memory.
-    pub vae_tiling: bool,
 }
 
 impl Sampling {
@@ -85,11 +82,9 @@ pub struct ImageRequest {
 #[derive(Debug)]
 pub struct Pipeline {
     sampling: Sampling,
-    config: ModelConfig,
     schedule: FlowMatchSchedule,
-    text_encoder: TextEncoder,
-    transformer: Transformer,
-    vae: VaeDecoder,
+    networks: Networks,
+    offload: Offload,
     precisions: Precisions,
     device: Device,
 }
@@ -101,7 +96,7 @@ impl Pipeline {
     /// When the request does not fit the model, a result is not finite, the device fails or an
     /// observer asks to stop.
     pub fn generate(
-        &self,
+        &mut self,
         request: &ImageRequest,
         texts: &mut TextEncodings,
         observer: &mut dyn Observer,
@@ -110,73 +105,94 @@ impl Pipeline {
     }
 
     /// Makes a picture in the first `steps` steps only and throws it away: what a first request
-    /// pays once, paid before anyone looks at the clock.
+    /// pays once, paid before anyone looks at the clock. The request after it encodes its texts again,
+    /// where the text encoder stays.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn warm_up(
-        &self,
+        &mut self,
         request: &ImageRequest,
         texts: &mut TextEncodings,
         steps: usize,
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let steps = steps.min(self.schedule.num_steps());
+        let mut own_texts = texts.clone();
+        let texts = if self.offload.text_encoder {
+            texts
+        } else {
+            &mut own_texts
+        };
         self.run_steps(request, texts, steps, observer).map(drop)
     }
 
     fn run_steps(
-        &self,
+        &mut self,
         request: &ImageRequest,
         texts: &mut TextEncodings,
         steps: usize,
         observer: &mut dyn Observer,
     ) -> Result<Picture> {
-        self.run_stage(Stage::InputValidation, observer, |_| {
-            input_validation::check(&self.sampling)
+        let Self {
+            sampling,
+            schedule,
+            networks,
+            offload,
+            precisions,
+            device,
+        } = self;
+        run_stage(Stage::InputValidation, device, observer, |_| {
+            input_validation::check(sampling)
         })?;
-        let prompt_embeds = self.run_stage(Stage::TextEncoding, observer, |_| {
-            texts.encode(&self.text_encoder)?;
-            texts.of_branches(request, &self.sampling)
+        let prompt_embeds = run_stage(Stage::TextEncoding, device, observer, |_| {
+            texts.encode(networks.text_encoder())?;
+            texts.of_branches(request, sampling)
         })?;
-        let noise = self.run_stage(Stage::LatentPreparation, observer, |_| {
-            latent_preparation::noise(request.seed, &self.sampling, &self.config, &self.device)
+        networks.leave_after(Stage::TextEncoding);
+        let noise = run_stage(Stage::LatentPreparation, device, observer, |_| {
+            latent_preparation::noise(request.seed, sampling, networks.config(), device)
         })?;
-        let sigmas = self.run_stage(Stage::TimestepPreparation, observer, |_| {
-            timestep_preparation::check(&self.schedule, &self.transformer)
+        let transformer = networks.transformer(observer)?;
+        let sigmas = run_stage(Stage::TimestepPreparation, device, observer, |_| {
+            timestep_preparation::check(schedule, transformer)
         })?;
-        let latents = self.run_stage(Stage::Denoising, observer, |observer| {
+        let latents = run_stage(Stage::Denoising, device, observer, |observer| {
             let denoiser = denoising::Denoiser {
-                transformer: &self.transformer,
+                transformer,
                 sigmas: &sigmas[..=steps],
-                true_cfg_scale: self.sampling.true_cfg_scale,
-                grid: self.sampling.grid(),
+                true_cfg_scale: sampling.true_cfg_scale,
+                grid: sampling.grid(),
             };
             denoiser.run(noise, &prompt_embeds, observer)
         })?;
-        self.run_stage(Stage::Decoding, observer, |_| {
+        networks.leave_after(Stage::Denoising);
+        let (vae, config) = networks.vae(observer)?;
+        let picture = run_stage(Stage::Decoding, device, observer, |_| {
             decoding::decode(
                 &latents,
-                &self.sampling,
-                &self.config.vae,
-                &self.vae,
-                self.precisions.vae,
+                sampling,
+                config,
+                (vae, precisions.vae),
+                offload.vae_tiling,
             )
-        })
+        })?;
+        networks.leave_after(Stage::Decoding);
+        Ok(picture)
     }
+}
 
-    /// Runs one stage between its two calls of the observer. It ends when its device work has, so
-    /// that every clock that is read at its end tells the same.
-    fn run_stage<T>(
-        &self,
-        stage: Stage,
-        observer: &mut dyn Observer,
-        run: impl FnOnce(&mut dyn Observer) -> Result<T>,
-    ) -> Result<T> {
-        observer.stage_begin(stage)?;
-        let result = run(observer)?;
-        self.device.synchronize()?;
-        observer.stage_end(stage)?;
-        Ok(result)
-    }
+/// Runs one stage between its two calls of the observer. It ends when its device work has, so
+/// that every clock that is read at its end tells the same.
+fn run_stage<T>(
+    stage: Stage,
+    device: &Device,
+    observer: &mut dyn Observer,
+    run: impl FnOnce(&mut dyn Observer) -> Result<T>,
+) -> Result<T> {
+    observer.stage_begin(stage)?;
+    let result = run(observer)?;
+    device.synchronize()?;
+    observer.stage_end(stage)?;
+    Ok(result)
 }

@@ -53,11 +53,17 @@ impl TextEncodings {
             .filter(|(_, lost_tokens)| *lost_tokens > 0)
     }
 
-    /// Encodes all texts, the first time.
-    pub(super) fn encode(&mut self, encoder: &TextEncoder) -> Result<()> {
-        if !self.embeds.is_empty() {
+    /// Tokens of the longest text, the template's among them.
+    pub(super) fn longest(&self) -> usize {
+        let lengths = self.texts.iter().map(|(_, ids)| ids.input_ids.len());
+        lengths.max().unwrap_or_default()
+    }
+
+    /// Encodes all texts, the first time; later there may be no encoder.
+    pub(super) fn encode(&mut self, encoder: Option<&TextEncoder>) -> Result<()> {
+        let Some(encoder) = encoder.filter(|_| self.embeds.is_empty()) else {
             return Ok(());
-        }
+        };
         for texts in passes(&self.texts, MAX_PASS_TOKENS) {
             let ids: Vec<&[u32]> = texts.iter().map(|(_, ids)| &*ids.input_ids).collect();
             for ((text, ids), hidden) in texts.iter().zip(encoder.forward(&ids)?) {

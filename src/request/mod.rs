@@ -18,6 +18,7 @@ pub use self::size::SizeArgs;
 use self::size::resolve_size;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::memory::OffloadChoices;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
@@ -54,7 +55,8 @@ pub struct Choices {
     pub layerwise_nvtx: bool,
     pub device: DeviceChoice,
     pub precisions: PrecisionChoices,
-    pub vae_tiling: bool,
+    pub offload: OffloadChoices,
+    pub dry_run: bool,
     pub warmup_steps: Option<usize>,
 }
 
@@ -127,6 +129,10 @@ pub struct GenerateRequest {
     pub device: DeviceChoice,
     /// Precisions asked for.
     pub precisions: PrecisionChoices,
+    /// What may leave the device while it is not at work.
+    pub offload: OffloadChoices,
+    /// Whether the memory plan is all that is wanted.
+    pub dry_run: bool,
     /// Steps of the warm-up request, if there is one.
     pub warmup_steps: Option<usize>,
     /// What was changed on the way, for the user.
@@ -208,7 +214,6 @@ impl GenerateRequest {
                 negative_prompt: resolve_negative_prompt(choices.negative_prompt),
                 generator_device: choices.generator_device,
                 max_sequence_length: choices.max_sequence_length,
-                vae_tiling: choices.vae_tiling,
             },
             output: choices.output,
             perf_dump_path: choices.perf_dump_path,
@@ -217,6 +222,8 @@ impl GenerateRequest {
             layerwise_nvtx: choices.layerwise_nvtx,
             device: choices.device,
             precisions: choices.precisions,
+            offload: choices.offload,
+            dry_run: choices.dry_run,
             warmup_steps: choices.warmup_steps,
             warnings,
         })

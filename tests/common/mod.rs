@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use qwen_gen::config::ModelConfig;
+use qwen_gen::memory::Offload;
 use qwen_gen::noise::GeneratorDevice;
 use qwen_gen::pipeline::{
     Checkpoint, ImageRequest, Observer, Picture, Pipeline, Precisions, Sampling, TextEncodings,
@@ -119,7 +120,6 @@ impl Case {
                 .map_or_else(|| " ".to_owned(), |negative| negative.get(index)),
             generator_device: GeneratorDevice::Cpu,
             max_sequence_length: 512,
-            vae_tiling: false,
         }
     }
 
@@ -150,15 +150,16 @@ impl Case {
         let texts = checkpoint
             .tokenise(std::slice::from_ref(request), &sampling)
             .expect("texts");
+        let precisions = Precisions {
+            text_encoder: dtype,
+            dit: dtype,
+            vae: dtype,
+        };
         let pipeline = Pipeline::load(
             checkpoint,
             sampling,
-            device,
-            Precisions {
-                text_encoder: dtype,
-                dit: dtype,
-                vae: dtype,
-            },
+            Offload::default(),
+            (precisions, device),
             &mut (),
         )
         .expect("pipeline");

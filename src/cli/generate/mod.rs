@@ -1,6 +1,7 @@
 //! Arguments of `generate`, by topic, and their conversion to a [`GenerateRequest`].
 
 mod lora;
+mod memory;
 mod model;
 mod output;
 mod runtime;
@@ -9,6 +10,7 @@ mod sampling;
 use clap::Args;
 
 use self::lora::LoraArgs;
+use self::memory::MemoryArgs;
 use self::model::ModelArgs;
 use self::output::{OutputArgs, ProfilingArgs};
 pub use self::runtime::LogLevel;
@@ -43,6 +45,8 @@ pub struct GenerateArgs {
     #[command(flatten)]
     profiling: ProfilingArgs,
     #[command(flatten)]
+    memory: MemoryArgs,
+    #[command(flatten)]
     runtime: RuntimeArgs,
 }
 
@@ -71,6 +75,7 @@ impl GenerateArgs {
             sampling,
             output,
             profiling,
+            memory,
             runtime,
         } = self;
         let model_path = model.model_path.ok_or_else(|| Error::Usage {
@@ -107,7 +112,8 @@ impl GenerateArgs {
             layerwise_nvtx: profiling.layerwise_nvtx(),
             device: runtime.device,
             precisions: runtime.precisions(),
-            vae_tiling: runtime.vae_tiling,
+            offload: (&memory).into(),
+            dry_run: memory.dry_run,
             warmup_steps: runtime.warmup_steps(),
         })
     }

@@ -29,10 +29,6 @@ pub(super) struct RuntimeArgs {
     #[arg(long, value_name = "PRECISION")]
     pub(super) text_encoder_precisions: Option<PrecisionArg>,
 
-    /// Decode the picture in bands of rows: the same picture in less memory and more time
-    #[arg(long)]
-    pub(super) vae_tiling: bool,
-
     /// `request` runs one unrecorded request of the same size first
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(super) warmup_mode: WarmupMode,

@@ -1,9 +1,12 @@
 //! What a run says of itself: upstream's lines, and a summary of where the time went.
 
+use std::io::stdout;
 use std::time::Duration;
 
 use super::plan::Run;
-use crate::cli::console::Console;
+use crate::cli::console::{Console, write_result};
+use crate::error::Result;
+use crate::memory::MemoryPlan;
 use crate::perf::{PerfReport, peak_host_mb};
 use crate::pipeline::{Stage, TextEncodings};
 use crate::weights::Lora;
@@ -16,6 +19,14 @@ pub(super) fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
             "{lost} tokens of the prompt that begins with {beginning:?} are cut off"
         ));
     }
+}
+
+/// What `--dry-run` is for.
+pub(super) fn show_plan(plan: &MemoryPlan, json: bool, console: &Console) -> Result<()> {
+    if json {
+        return console.json_object(&plan.json());
+    }
+    write_result(&mut stdout(), format!("{plan}\n").as_bytes())
 }
 
 /// Upstream's lines before the first stage.

@@ -14,6 +14,7 @@ use crate::cli::console::Console;
 use crate::cli::generate::GenerateArgs;
 use crate::device::{self, Chosen};
 use crate::interrupt::Interrupt;
+use crate::memory::{Budget, MemoryPlan};
 use crate::perf::{PerfRecorder, RunFacts, commit_hash, process_start};
 use crate::pipeline::{Checkpoint, Observer, Pipeline};
 use crate::profiler::{Nvtx, Profiler};
@@ -39,27 +40,35 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let chosen = run.request.device.open()?;
     let settings = Settings::new(&run.request, &chosen);
     console.info(&format!("Using {}", chosen.reason));
+    let sampling = &run.request.sampling;
+    let footprint = checkpoint.footprint(sampling, settings.precisions, &texts);
+    let budget = Budget::of(&chosen.device)?;
+    let plan = MemoryPlan::new(footprint, run.request.offload, budget)?;
+    if run.request.dry_run {
+        return Ok(log::show_plan(&plan, json, &console)?);
+    }
+    console.debug(&plan.to_string());
     log::describe(&run, &console);
 
     let mut profiling = Profiling::new(&run.request, &chosen);
     let mut perf = PerfRecorder::new(&chosen.device, process_start(started));
-    let pipeline = Pipeline::load(
+    let mut pipeline = Pipeline::load(
         checkpoint,
         run.request.sampling.clone(),
-        &chosen.device,
-        settings.precisions,
+        plan.offload,
+        (settings.precisions, &chosen.device),
         &mut observers(&mut interrupt, &mut console, &mut profiling, &mut perf),
     )
+    .map_err(|error| plan.explain(error))
     .with_context(|| format!("cannot load {}", run.request.model_path))?;
 
     perf.end_cold_start();
     if let Some(steps) = run.request.warmup_steps {
         console.set_warming_up(true);
         let mut observers: Vec<&mut dyn Observer> = vec![&mut interrupt, &mut console];
-        // Texts of its own: the recorded request encodes them again.
-        let mut texts = texts.clone();
         pipeline
             .warm_up(&run.request.images[0], &mut texts, steps, &mut observers)
+            .map_err(|error| plan.explain(error))
             .context("the warm-up failed")?;
         console.set_warming_up(false);
     }
@@ -78,7 +87,9 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
         let mut observers = observers(&mut interrupt, &mut console, &mut profiling, &mut perf);
         observers.request_begin(index)?;
         let picture = pipeline.generate(image, &mut texts, &mut observers);
-        let picture = picture.with_context(|| run.progress(index))?;
+        let picture = picture
+            .map_err(|error| plan.explain(error))
+            .with_context(|| run.progress(index))?;
         observers.request_end(index)?;
         let saving = Instant::now();
         run.save(index, &picture, &settings, &console)

@@ -9,7 +9,7 @@ use crate::ops::{
     AttentionShape, JointLayout, JointQkv, Linear, attention, joint_qkv, linear, linear_gelu,
 };
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Block {
     attention: JointAttention,
     txt_mod: ModulationTable,
@@ -20,7 +20,7 @@ pub(super) struct Block {
 }
 
 /// What only a text stream that is read again needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TextOutput {
     to_add_out: Linear,
     mlp: Mlp,
@@ -73,6 +73,35 @@ impl Block {
     }
 }
 
+/// What streaming moves: nearly all of a block's weights.
+#[cfg(feature = "cuda")]
+impl Block {
+    /// The matrices, those of the text's output last.
+    pub(super) fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
+        let qkv = &mut self.attention.qkv;
+        let mut layers = vec![
+            &mut qkv.img_qkv,
+            &mut qkv.txt_qkv,
+            &mut self.attention.to_out,
+            &mut self.img_mlp.up,
+            &mut self.img_mlp.down,
+        ];
+        if let Some(TextOutput { to_add_out, mlp }) = &mut self.txt_out {
+            layers.extend([to_add_out, &mut mlp.up, &mut mlp.down]);
+        }
+        layers.into_iter().map(|layer| &mut layer.weight).collect()
+    }
+
+    /// The block with these matrices, in the same order.
+    pub(super) fn with_matrices(&self, matrices: &[Tensor]) -> Self {
+        let mut block = self.clone();
+        for (own, matrix) in block.matrices_mut().into_iter().zip(matrices) {
+            *own = matrix.clone();
+        }
+        block
+    }
+}
+
 impl TextOutput {
     fn new(d: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
@@ -102,7 +131,7 @@ fn sublayers(vectors: [Tensor; 6]) -> (Sublayer, Sublayer) {
 }
 
 /// One attention over the text and image tokens of each branch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct JointAttention {
     qkv: JointQkv,
     to_out: Linear,
@@ -151,7 +180,7 @@ impl JointAttention {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Mlp {
     up: Linear,
     down: Linear,

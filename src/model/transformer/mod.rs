@@ -8,6 +8,7 @@
 //! Source: diffusers `transformer_qwenimage.py` at 58eb52c.
 
 mod block;
+mod blocks;
 mod linears;
 mod modulation;
 mod rope;
@@ -17,13 +18,13 @@ mod timestep;
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
-use tracing::trace_span;
 
 use self::block::Block;
+use self::blocks::Blocks;
+pub use self::blocks::Placement;
 pub use self::linears::linears;
 use self::modulation::{ModulationTable, Shifted, Stream};
 use self::timestep::TimestepEmbedder;
-use super::load_layers;
 use crate::config::transformer::TransformerConfig;
 use crate::ops::{JointLayout, Linear, linear};
 
@@ -34,7 +35,7 @@ pub struct Transformer {
     img_in: Linear,
     txt_norm: Tensor,
     txt_in: Linear,
-    blocks: Vec<Block>,
+    blocks: Blocks,
     norm_out: ModulationTable,
     proj_out: Linear,
 }
@@ -60,12 +61,13 @@ impl Transformer {
         config: &TransformerConfig,
         vb: &VarBuilder<'_>,
         timesteps_scaled: &[f32],
+        placement: Placement,
     ) -> Result<Self> {
         let d = config.inner_dim();
         let temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
             .forward(timesteps_scaled)?
             .silu()?;
-        let blocks = load_layers(config.num_layers, |i| {
+        let blocks = Blocks::load(config.num_layers, placement, vb.device(), |i| {
             let is_last = i + 1 == config.num_layers;
             Block::new(config, &vb.pp("transformer_blocks").pp(i), &temb, is_last)
         })?;
@@ -124,10 +126,9 @@ impl Transformer {
         let img = linear(&latents.to_dtype(self.dtype())?, &self.img_in)?;
         let mut img = Stream::new(Tensor::cat(&vec![&img; layout.branches()], 0)?);
         let mut txt = Stream::new(txt.clone());
-        for (index, block) in (0u64..).zip(&self.blocks) {
-            let _span = trace_span!("block", index).entered();
-            block.forward(&mut txt, &mut img, step, (&rope.0, &rope.1), layout)?;
-        }
+        self.blocks.try_for_each(|block| {
+            block.forward(&mut txt, &mut img, step, (&rope.0, &rope.1), layout)
+        })?;
         // Scale first here: the reverse of the blocks.
         let [scale, shift] = self.norm_out.at(step)?;
         linear(&img.modulated(&Shifted { shift, scale })?, &self.proj_out)

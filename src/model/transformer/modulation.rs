@@ -9,7 +9,7 @@ use candle_nn::VarBuilder;
 use crate::ops::{Linear, adaptive_layer_norm, gated_residual_layer_norm, linear};
 
 /// Modulation vectors of one layer for all steps, `[steps, n · d]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ModulationTable {
     rows: Tensor,
     d: usize,

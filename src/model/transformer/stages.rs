@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 
 use super::modulation::{Shifted, Stream};
 use super::timestep::TimestepEmbedder;
-use super::{Transformer, rope};
+use super::{Placement, Transformer, rope};
 use crate::model::testing::{RUNS, Run};
 use crate::ops::testing::assert_close;
 use crate::ops::{JointLayout, linear};
@@ -64,7 +64,7 @@ fn streams_through_all_blocks() -> Result<()> {
         let run = Run::read(name, checkpoint)?;
         let timesteps = timesteps(&run)?;
         let transformer = run.build("transformer", |config, vb| {
-            Transformer::new(&config.transformer, vb, &timesteps)
+            Transformer::new(&config.transformer, vb, &timesteps, Placement::Resident)
         })?;
         let prompt_embeds = run.tensor("prompt_embeds")?;
         let conditioning = transformer.condition(&[&prompt_embeds], grid(&run)?)?;
@@ -74,23 +74,20 @@ fn streams_through_all_blocks() -> Result<()> {
 
         let (mut txt, mut img) = (Stream::new(conditioning.txt), Stream::new(img));
         let rope = (&conditioning.rope.0, &conditioning.rope.1);
-        let last = transformer.blocks.len() - 1;
-        for (i, block) in transformer.blocks.iter().enumerate() {
+        let last = transformer.config.num_layers - 1;
+        let mut i = 0;
+        transformer.blocks.try_for_each(|block| {
             block.forward(&mut txt, &mut img, 0, rope, &conditioning.layout)?;
-            run.check(
-                &format!("transformer.block{i}.img"),
-                &img.value()?,
-                TOLERANCE,
-            )?;
+            let name = |stream| format!("transformer.block{i}.{stream}");
+            run.check(&name("img"), &img.value()?, TOLERANCE)?;
             // Nothing reads the last block's text, so it is not computed.
             if i < last {
-                run.check(
-                    &format!("transformer.block{i}.txt"),
-                    &txt.value()?,
-                    TOLERANCE,
-                )?;
+                run.check(&name("txt"), &txt.value()?, TOLERANCE)?;
             }
-        }
+            i += 1;
+            Ok(())
+        })?;
+        assert_eq!(i, last + 1);
         let [scale, shift] = transformer.norm_out.at(0)?;
         let normed = img.modulated(&Shifted { shift, scale })?;
         run.check("transformer.norm_out", &normed, TOLERANCE)?;

@@ -5,6 +5,7 @@
 
 pub(crate) mod blas;
 pub(crate) mod cudnn;
+pub(crate) mod streaming;
 mod upload;
 
 use std::collections::HashMap;

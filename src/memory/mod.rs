@@ -1,0 +1,252 @@
+//! The memory plan: what is on the device when, worked out before anything is loaded.
+//!
+//! [`Footprint`] says how large the networks and their work are, [`Offload`] which networks leave the
+//! device when they are not at work, [`Budget`] what there is. A [`MemoryPlan`] is the first choice that
+//! fits, least slowing first; nothing fits: a refusal that shows the numbers.
+//!
+//! A network that was sent away is read from its files again when it is needed: the page cache is the
+//! host copy that others keep in memory of their own. Blocks that stream are the exception: they wait in
+//! pinned memory, since every step reads them.
+
+mod budget;
+mod footprint;
+mod offload;
+
+use std::fmt;
+
+pub use self::budget::Budget;
+pub use self::footprint::{Footprint, Workload};
+pub use self::offload::{Offload, OffloadChoices, PerformanceMode};
+use crate::error::{Error, Result};
+use crate::pipeline::Stage;
+
+/// What a run will hold on its device.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryPlan {
+    /// Who leaves when.
+    pub offload: Offload,
+    footprint: Footprint,
+    budget: Budget,
+}
+
+impl MemoryPlan {
+    /// Chooses what to offload.
+    ///
+    /// # Errors
+    /// When no choice that `choices` allow fits into the budget.
+    pub fn new(footprint: Footprint, choices: OffloadChoices, budget: Budget) -> Result<Self> {
+        let of = |offload| Self {
+            offload,
+            footprint,
+            budget,
+        };
+        let (fastest, slower) = choices.candidates(budget.on_gpu);
+        let mut plan = of(fastest);
+        for offload in slower {
+            if plan.fits() {
+                break;
+            }
+            plan = of(offload);
+        }
+        if plan.fits() {
+            Ok(plan)
+        } else {
+            Err(plan.refusal())
+        }
+    }
+
+    /// Bytes of weights each network keeps on the device while it is there.
+    #[must_use]
+    pub fn weights(&self) -> [(&'static str, u64); 3] {
+        let Footprint {
+            text_encoder, vae, ..
+        } = self.footprint;
+        [
+            ("text_encoder", text_encoder),
+            ("transformer", self.transformer()),
+            ("vae", vae),
+        ]
+    }
+
+    /// The most that is on the device at once in the stages that use it, in bytes.
+    #[must_use]
+    pub fn peaks(&self) -> [(Stage, u64); 3] {
+        let Footprint { work, .. } = self.footprint;
+        let [(_, text_encoder), (_, transformer), (_, vae)] = self.weights();
+        let unless = |offloaded: bool, bytes: u64| if offloaded { 0 } else { bytes };
+        let Offload { dit, .. } = self.offload;
+        let resident_text = unless(self.offload.text_encoder, text_encoder);
+        // The others are loaded with it, or when it has gone.
+        let beside_text = if self.offload.text_encoder {
+            0
+        } else {
+            unless(dit, transformer) + unless(self.offload.vae, vae)
+        };
+        let denoising = work.denoising.max(self.footprint.passing);
+        let decoding = if self.offload.vae_tiling {
+            work.decoding_in_bands
+        } else {
+            work.decoding
+        };
+        [
+            (
+                Stage::TextEncoding,
+                text_encoder + beside_text + work.text_encoding,
+            ),
+            (
+                Stage::Denoising,
+                resident_text + unless(self.offload.vae, vae) + transformer + denoising,
+            ),
+            (
+                Stage::Decoding,
+                resident_text + unless(dit, transformer) + vae + decoding,
+            ),
+        ]
+    }
+
+    /// Host memory that streaming takes, in bytes.
+    #[must_use]
+    pub fn pinned(&self) -> u64 {
+        if self.offload.dit_layerwise {
+            self.footprint.blocks
+        } else {
+            0
+        }
+    }
+
+    /// The error, with the plan in its hint where memory ran out in spite of it.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        match error {
+            Error::OutOfMemory { message, hint } => Error::OutOfMemory {
+                message,
+                hint: format!("{hint}\n{self}"),
+            },
+            other => other,
+        }
+    }
+
+    /// The plan as `--json` and `doctor` show it; sizes in bytes.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        let object = |pairs: Vec<(&str, u64)>| -> serde_json::Map<_, _> {
+            (pairs.into_iter())
+                .map(|(key, bytes)| (key.to_owned(), bytes.into()))
+                .collect()
+        };
+        let peaks = self.peaks().map(|(stage, bytes)| (stage.name(), bytes));
+        serde_json::json!({
+            "usable": self.budget.usable(),
+            "on_gpu": self.budget.on_gpu,
+            "offload": self.offload,
+            "weights": object(self.weights().to_vec()),
+            "pinned": self.pinned(),
+            "peaks": object(peaks.to_vec()),
+        })
+    }
+
+    fn transformer(&self) -> u64 {
+        let Footprint {
+            blocks,
+            block,
+            rest,
+            ..
+        } = self.footprint;
+        if self.offload.dit_layerwise {
+            // One at work, one on its way.
+            2 * block + rest
+        } else {
+            blocks + rest
+        }
+    }
+
+    fn peak(&self) -> u64 {
+        self.peaks()
+            .map(|(_, bytes)| bytes)
+            .into_iter()
+            .max()
+            .unwrap_or_default()
+    }
+
+    fn fits(&self) -> bool {
+        self.peak() <= self.budget.usable() && self.pinned() <= self.budget.host_free
+    }
+
+    fn refusal(&self) -> Error {
+        let (stage, peak) = (self.peaks().into_iter())
+            .max_by_key(|(_, bytes)| *bytes)
+            .unwrap_or((Stage::Denoising, 0));
+        let message = if peak > self.budget.usable() {
+            format!(
+                "not enough memory: {} needs {}, {} has {} to use",
+                stage.name(),
+                gib(peak),
+                self.budget.place(),
+                gib(self.budget.usable()),
+            )
+        } else {
+            format!(
+                "not enough memory: --dit-layerwise-offload needs {} of pinned host memory, {} is available",
+                gib(self.pinned()),
+                gib(self.budget.host_free),
+            )
+        };
+        Error::Device {
+            message,
+            hint: Some(format!(
+                "a smaller picture needs less, --performance-mode memory the least\n{self}"
+            )),
+        }
+    }
+}
+
+/// Bytes for people.
+#[must_use]
+pub fn gib(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let gib = bytes as f64 / f64::from(1 << 30);
+    format!("{gib:.2} GiB")
+}
+
+/// A table of a few lines.
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Offload {
+            text_encoder,
+            dit,
+            dit_layerwise,
+            vae,
+            vae_tiling,
+        } = self.offload;
+        let stays = |offloaded| if offloaded { "when needed" } else { "resident" };
+        let dit = if dit_layerwise {
+            "streamed"
+        } else {
+            stays(dit)
+        };
+        let (usable, place) = (gib(self.budget.usable()), self.budget.place());
+        write!(f, "memory plan for {place}, {usable} to use")?;
+        let modes = [stays(text_encoder), dit, stays(vae)];
+        for ((name, bytes), mode) in self.weights().into_iter().zip(modes) {
+            write!(f, "\n  {name:<18} {:>10}  {mode}", gib(bytes))?;
+        }
+        if dit_layerwise {
+            write!(
+                f,
+                "\n  {:<18} {:>10}  on the host",
+                "pinned blocks",
+                gib(self.pinned())
+            )?;
+        }
+        for (stage, bytes) in self.peaks() {
+            let bands = vae_tiling && stage == Stage::Decoding;
+            let how = if bands {
+                "at most, in bands"
+            } else {
+                "at most"
+            };
+            write!(f, "\n  {:<18} {:>10}  {how}", stage.name(), gib(bytes))?;
+        }
+        Ok(())
+    }
+}

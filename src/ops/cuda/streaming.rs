@@ -1,0 +1,156 @@
+//! Weights that wait in pinned host memory and are copied to the device one group ahead of use.
+//!
+//! Two slots on the device take turns: while one group is at work the next is copied into the other, on a
+//! stream of its own. Events keep the order: a copy waits until the slot's last group has done its work,
+//! work waits until its copy is complete.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, result};
+use candle_core::{Device, Error, Result, Tensor};
+
+use super::{address, context, empty};
+
+/// The tensors of one group, one after the other.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    memory: PinnedHostSlice<u8>,
+    /// Bytes of each.
+    sizes: Vec<usize>,
+}
+
+impl Parked {
+    /// Copies contiguous tensors from their GPU.
+    ///
+    /// # Errors
+    /// When the host's memory cannot be had, or a copy fails.
+    #[expect(unsafe_code, reason = "raw copies")]
+    pub(crate) fn new(device: &Device, tensors: &[&mut Tensor]) -> Result<Self> {
+        let stream = &context(device)?.stream;
+        let size = |t: &&mut Tensor| t.elem_count() * t.dtype().size_in_bytes();
+        let sizes: Vec<usize> = tensors.iter().map(size).collect();
+        let total = sizes.iter().sum();
+        // SAFETY: bytes have no invalid values, and every one of them is written below.
+        let mut memory =
+            unsafe { stream.context().alloc_pinned_with_flags(total, 0) }.map_err(Error::wrap)?;
+        let mut rest = memory.as_mut_slice().map_err(Error::wrap)?;
+        for (tensor, size) in tensors.iter().zip(&sizes) {
+            let (part, others) = rest.split_at_mut(*size);
+            // SAFETY: the tensor has as many bytes as the part, and both outlive the copy.
+            unsafe { result::memcpy_dtoh_async(part, address(tensor)?, stream.cu_stream()) }
+                .map_err(Error::wrap)?;
+            rest = others;
+        }
+        stream.synchronize().map_err(Error::wrap)?;
+        Ok(Self { memory, sizes })
+    }
+}
+
+/// Groups of tensors that are used one after the other, over and over.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    groups: Vec<Parked>,
+    slots: [Slot; 2],
+    work: Arc<CudaStream>,
+    copies: Arc<CudaStream>,
+    progress: Mutex<Progress>,
+}
+
+/// Where one group is while it is at work.
+#[derive(Debug)]
+struct Slot {
+    tensors: Vec<Tensor>,
+    /// The last copy into it is complete.
+    ready: CudaEvent,
+    /// The last group in it has done its work.
+    free: CudaEvent,
+}
+
+/// Counted over all passes.
+#[derive(Debug, Default)]
+struct Progress {
+    used: usize,
+    copied: usize,
+}
+
+impl Streaming {
+    /// Makes slots like `tensors`, which are a group's; others may have fewer of them.
+    ///
+    /// # Errors
+    /// When the device's memory is used up.
+    pub(crate) fn new(
+        device: &Device,
+        tensors: &[&mut Tensor],
+        groups: Vec<Parked>,
+    ) -> Result<Self> {
+        let work = context(device)?.stream.clone();
+        let copies = work.context().new_stream().map_err(Error::wrap)?;
+        let slot = || -> Result<Slot> {
+            let like = |t: &&mut Tensor| empty(t.shape(), t.dtype(), device);
+            Ok(Slot {
+                tensors: tensors.iter().map(like).collect::<Result<_>>()?,
+                ready: work.context().new_event(None).map_err(Error::wrap)?,
+                // Memory belongs to the stream it is allocated on until that says so.
+                free: work.record_event(None).map_err(Error::wrap)?,
+            })
+        };
+        Ok(Self {
+            slots: [slot()?, slot()?],
+            groups,
+            work,
+            copies,
+            progress: Mutex::default(),
+        })
+    }
+
+    /// Does `work` with the tensors of group `index`, and has the next one copied meanwhile.
+    ///
+    /// # Errors
+    /// Those of `work`, or when a copy cannot be issued.
+    pub(crate) fn with(
+        &self,
+        index: usize,
+        work: impl FnOnce(&[Tensor]) -> Result<()>,
+    ) -> Result<()> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if progress.used % self.groups.len() != index {
+            // The last pass was not finished.
+            (progress.used, progress.copied) = (index, index);
+        }
+        while progress.copied < progress.used + 2 {
+            self.copy(progress.copied)?;
+            progress.copied += 1;
+        }
+        let slot = &self.slots[progress.used % 2];
+        self.work.wait(&slot.ready).map_err(Error::wrap)?;
+        work(&slot.tensors)?;
+        slot.free.record(&self.work).map_err(Error::wrap)?;
+        progress.used += 1;
+        Ok(())
+    }
+
+    #[expect(unsafe_code, reason = "raw copies")]
+    fn copy(&self, position: usize) -> Result<()> {
+        let slot = &self.slots[position % 2];
+        let group = &self.groups[position % self.groups.len()];
+        let copies = &self.copies;
+        copies.wait(&slot.free).map_err(Error::wrap)?;
+        let mut rest = group.memory.as_slice().map_err(Error::wrap)?;
+        for (tensor, size) in slot.tensors.iter().zip(&group.sizes) {
+            let (part, others) = rest.split_at(*size);
+            // SAFETY: the slot's tensor is as large as the group's, and the host's memory lives
+            // until `copies` is done.
+            unsafe { result::memcpy_htod_async(address(tensor)?, part, copies.cu_stream()) }
+                .map_err(Error::wrap)?;
+            rest = others;
+        }
+        slot.ready.record(copies).map_err(Error::wrap)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // What is copied must not lose its source or its target; a failed device copies nothing.
+        let _ = self.copies.synchronize();
+    }
+}
