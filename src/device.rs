@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 
 use crate::error::{Error, Result, message_of};
-use crate::memory::gib;
+use crate::memory::size;
 
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,7 +157,7 @@ pub fn out_of_memory(error: &candle_core::Error) -> Option<Error> {
     #[cfg(not(feature = "cuda"))]
     let memory: Option<(usize, usize)> = None;
     let free = memory.map_or(String::new(), |(free, total)| {
-        format!("; {} of {} are free", gib(free as u64), gib(total as u64))
+        format!("; {} of {} are free", size(free as u64), size(total as u64))
     });
     Some(Error::OutOfMemory {
         message: format!("the GPU's memory is used up (CUDA_ERROR_OUT_OF_MEMORY){free}"),

@@ -33,8 +33,13 @@ impl MemoryPlan {
     /// Chooses what to offload.
     ///
     /// # Errors
-    /// When no choice that `choices` allow fits into the budget.
+    /// When no choice that `choices` allow fits into the budget, or one of them needs a GPU.
     pub fn new(footprint: Footprint, choices: OffloadChoices, budget: Budget) -> Result<Self> {
+        if choices.dit_layerwise == Some(true) && !budget.on_gpu {
+            return Err(Error::usage(
+                "--dit-layerwise-offload: blocks stream to a GPU, and this run is on the CPU",
+            ));
+        }
         let of = |offload| Self {
             offload,
             footprint,
@@ -180,15 +185,15 @@ impl MemoryPlan {
             format!(
                 "not enough memory: {} needs {}, {} has {} to use",
                 stage.name(),
-                gib(peak),
+                size(peak),
                 self.budget.place(),
-                gib(self.budget.usable()),
+                size(self.budget.usable()),
             )
         } else {
             format!(
                 "not enough memory: --dit-layerwise-offload needs {} of pinned host memory, {} is available",
-                gib(self.pinned()),
-                gib(self.budget.host_free),
+                size(self.pinned()),
+                size(self.budget.host_free),
             )
         };
         Error::Device {
@@ -202,10 +207,12 @@ impl MemoryPlan {
 
 /// Bytes for people.
 #[must_use]
-pub fn gib(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let gib = bytes as f64 / f64::from(1 << 30);
-    format!("{gib:.2} GiB")
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..0x4000_0000 => format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
 }
 
 /// A table of a few lines.
@@ -224,18 +231,18 @@ impl fmt::Display for MemoryPlan {
         } else {
             stays(dit)
         };
-        let (usable, place) = (gib(self.budget.usable()), self.budget.place());
+        let (usable, place) = (size(self.budget.usable()), self.budget.place());
         write!(f, "memory plan for {place}, {usable} to use")?;
         let modes = [stays(text_encoder), dit, stays(vae)];
         for ((name, bytes), mode) in self.weights().into_iter().zip(modes) {
-            write!(f, "\n  {name:<18} {:>10}  {mode}", gib(bytes))?;
+            write!(f, "\n  {name:<18} {:>10}  {mode}", size(bytes))?;
         }
         if dit_layerwise {
             write!(
                 f,
                 "\n  {:<18} {:>10}  on the host",
                 "pinned blocks",
-                gib(self.pinned())
+                size(self.pinned())
             )?;
         }
         for (stage, bytes) in self.peaks() {
@@ -245,7 +252,7 @@ impl fmt::Display for MemoryPlan {
             } else {
                 "at most"
             };
-            write!(f, "\n  {:<18} {:>10}  {how}", stage.name(), gib(bytes))?;
+            write!(f, "\n  {:<18} {:>10}  {how}", stage.name(), size(bytes))?;
         }
         Ok(())
     }
