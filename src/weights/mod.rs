@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 
-pub(crate) use fault::{fault, fault_with_hint};
+pub(crate) use fault::{fault, fault_with_hint, printable};
+pub(crate) use files::weight_files;
 pub use json::parse_json;
 pub use source::ModelSource;
 
