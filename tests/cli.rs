@@ -104,11 +104,14 @@ fn usage_errors() {
             "generate",
             "--model-path",
             "Qwen/Qwen-Image",
+            "--revision",
+            "../x",
             "--prompt",
             "a",
         ],
     ];
-    let values: [&[&str]; 37] = [
+    let values: [&[&str]; 38] = [
+        &["--revision", "main"],
         &["--no-such-flag"],
         &["--num-inference-step-count", "3"],
         &["--num", "3"],

@@ -1,5 +1,6 @@
 //! A request with every default resolved and every value checked that needs no model.
 
+mod model;
 mod prompts;
 mod seeds;
 mod size;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
+pub use self::model::ModelName;
 pub use self::prompts::read_prompt_file;
 use self::prompts::resolve_negative_prompt;
 use self::seeds::resolve_seeds;
@@ -30,6 +32,7 @@ const MAX_SEQUENCE_LENGTH: usize = 1024;
 #[expect(missing_docs, reason = "the flags of the same names")]
 pub struct Choices {
     pub model_path: String,
+    pub revision: Option<String>,
     pub load_format: LoadFormat,
     pub prompts: Vec<String>,
     pub prompts_from_file: bool,
@@ -94,7 +97,7 @@ pub struct GenerateRequest {
     /// The text given to `--model-path`.
     pub model_path: String,
     /// The checkpoint it names.
-    pub source: ModelSource,
+    pub model: ModelName,
     /// Weights from files, or random ones.
     pub load_format: LoadFormat,
     /// Distinct pictures to make: outputs of the first prompt, then of the second.
@@ -131,10 +134,10 @@ impl GenerateRequest {
     /// # Errors
     /// A usage error naming the flag.
     pub fn resolve(choices: Choices) -> Result<Self> {
-        let source = ModelSource::resolve(&choices.model_path)?;
-        let default_size = match source {
-            ModelSource::BuiltinTiny => (256, 256),
-            ModelSource::Folder(_) => (1280, 720),
+        let model = ModelName::resolve(&choices.model_path, choices.revision.as_deref())?;
+        let default_size = match model {
+            ModelName::Source(ModelSource::BuiltinTiny) => (256, 256),
+            ModelName::Source(ModelSource::Folder(_)) | ModelName::Repository(_) => (1280, 720),
         };
         let mut warnings = Vec::new();
         let (width, height) = resolve_size(choices.size, default_size, &mut warnings)?;
@@ -183,7 +186,7 @@ impl GenerateRequest {
             .collect();
         Ok(Self {
             model_path: choices.model_path,
-            source,
+            model,
             load_format: choices.load_format,
             images,
             num_prompts: choices.prompts.len(),
