@@ -158,7 +158,11 @@ impl Console {
             hub::Event::Planned { files, bytes } => {
                 self.end_download();
                 let size = BinaryBytes(*bytes);
-                self.info(&format!("Downloading {files} files, {size} to come"));
+                let files = match files {
+                    1 => "1 file".to_owned(),
+                    several => format!("{several} files"),
+                };
+                self.info(&format!("Downloading {files}, {size} to come"));
                 self.download = Some(Download::new(*bytes, self.draw_target()));
             }
             hub::Event::Received(bytes) => {

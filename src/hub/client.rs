@@ -1,11 +1,13 @@
 //! Requests to the hub: the token goes to the hub's own origin only, redirects are followed here.
 
+use std::io;
 use std::time::Duration;
 
 use ureq::http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, HeaderName, LOCATION, RANGE, RETRY_AFTER,
 };
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
 use super::fault::{Again, Fault};
@@ -34,6 +36,7 @@ impl Client {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(USER_AGENT)
+            .tls_config(TlsConfig::builder().root_certs(root_certs()).build())
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(SILENCE_TIMEOUT))
@@ -89,7 +92,7 @@ impl Client {
         start: Option<u64>,
         id: &RepositoryId,
     ) -> Result<Response<Body>, Fault> {
-        let bad_address = |_| Fault::lasting(format!("`{url}` is no address; check HF_ENDPOINT"));
+        let bad_address = |error| Fault::lasting(format!("{url}: {error}"));
         let first: Uri = url.parse().map_err(bad_address)?;
         let mut uri = first.clone();
         for _ in 0..=MAX_REDIRECTS {
@@ -192,6 +195,18 @@ impl Client {
     }
 }
 
+/// The machine's certificates, to which a company may have added its own; Mozilla's where it has none.
+fn root_certs() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs().certs;
+    if found.is_empty() {
+        return RootCerts::WebPki;
+    }
+    let certificates = found
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned());
+    RootCerts::from(certificates)
+}
+
 /// A header's text.
 pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
@@ -208,6 +223,11 @@ fn retry_after(headers: &HeaderMap) -> Again {
 fn unreachable(uri: &Uri, error: &ureq::Error) -> Fault {
     let host = uri.host().unwrap_or_default();
     let fault = match error {
+        // A certificate stays what it is.
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            return Fault::lasting(format!("cannot reach {host}: {error}"))
+                .with_hint("SSL_CERT_FILE can name the certificates to trust");
+        }
         ureq::Error::Io(_)
         | ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound

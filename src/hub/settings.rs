@@ -5,6 +5,8 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ureq::http::Uri;
+
 use crate::error::{Error, Result};
 
 const ENDPOINT: &str = "https://huggingface.co";
@@ -111,7 +113,8 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
         };
         let endpoint = endpoint.to_string_lossy();
         let endpoint = endpoint.trim_end_matches('/');
-        if endpoint.starts_with("https://") || endpoint.starts_with("http://") {
+        let uri: Option<Uri> = endpoint.parse().ok();
+        if uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("https" | "http"))) {
             return Ok(endpoint.to_owned());
         }
         let message = format!("HF_ENDPOINT `{endpoint}`: expected https://HOST");
@@ -229,12 +232,10 @@ mod tests {
             endpoint("http://localhost:8/").unwrap().endpoint,
             "http://localhost:8"
         );
-        assert!(
-            endpoint("localhost")
-                .unwrap_err()
-                .to_string()
-                .contains("HF_ENDPOINT")
-        );
+        for value in ["localhost", "ftp://host", "https://", "https://a b"] {
+            let error = endpoint(value).unwrap_err().to_string();
+            assert!(error.starts_with("HF_ENDPOINT `"), "{error}");
+        }
     }
 
     #[test]

@@ -251,8 +251,8 @@ pub(crate) fn files() -> Vec<String> {
 /// The SHA-256 of a large file, a shorter hash of others.
 pub(crate) fn etag(name: &str) -> String {
     let content = fs::read(model().join(name)).unwrap();
-    let hash = digest::digest(&digest::SHA256, &content);
-    let digits: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let hash = format!("{:?}", digest::digest(&digest::SHA256, &content));
+    let digits = hash.strip_prefix("SHA256:").unwrap().to_owned();
     if name.ends_with(".safetensors") {
         digits
     } else {
