@@ -40,6 +40,17 @@ pub enum Error {
         name: String,
     },
 
+    /// The Hugging Face Hub or the cache of its files did not give what was asked for.
+    #[error("{what}: {message}")]
+    Hub {
+        /// The repository, and the file where it is one.
+        what: String,
+        /// What happened, with the status where there was an answer.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+
     /// An output cannot be written.
     #[error("cannot write {}: {message}", path.display())]
     Output {
@@ -117,6 +128,7 @@ impl Error {
         match self {
             Self::Usage { hint, .. }
             | Self::Checkpoint { hint, .. }
+            | Self::Hub { hint, .. }
             | Self::Device { hint, .. } => hint.as_deref(),
             Self::OutOfMemory { hint, .. } => Some(hint),
             _ => None,

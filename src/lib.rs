@@ -3,9 +3,9 @@
 //! The crate flows one way; who watches a run hangs off the pipeline and is never called by name:
 //!
 //! ```text
-//! cli -> request -> weights/config -> model -> pipeline -> output
-//!                                               |
-//!                                     Observer: perf, profiler, console
+//! cli -> request -> hub -> weights/config -> model -> pipeline -> output
+//!                                                      |
+//!                                            Observer: perf, profiler, console
 //! ```
 
 pub mod allocator;
@@ -15,6 +15,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 pub mod files;
+pub mod hub;
 pub mod interrupt;
 pub mod memory;
 pub mod model;

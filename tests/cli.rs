@@ -104,11 +104,14 @@ fn usage_errors() {
             "generate",
             "--model-path",
             "Qwen/Qwen-Image",
+            "--revision",
+            "../x",
             "--prompt",
             "a",
         ],
     ];
     let values: [&[&str]; 44] = [
+        &["--revision", "main"],
         &["--no-such-flag"],
         &["--num-inference-step-count", "3"],
         &["--num", "3"],
@@ -117,7 +120,6 @@ fn usage_errors() {
         &["--width", "4096.0"],
         &["--lora-path"],
         &["--lora-path", "loras/nowhere.safetensors"],
-        &["--lora-path", "lightx2v/Qwen-Image-Lightning"],
         &["--lora-path", ".", "--lora-weight-name", "a.safetensors"],
         &["--lora-scale", "1"],
         &["--lora-weight-name", "a.safetensors"],

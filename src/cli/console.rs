@@ -7,14 +7,18 @@ use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{
+    BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
+use super::download::Download;
 use super::generate::LogLevel;
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::pipeline::{Observer, Stage};
 
 /// How often progress is told where there is no bar.
-const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(10);
+pub(super) const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes what a command was run for, not what it says on the way.
 ///
@@ -47,6 +51,7 @@ pub struct Console {
     json: bool,
     colour: bool,
     progress: Option<Progress>,
+    download: Option<Download>,
     /// Lines of stages and steps are left out of a warm-up.
     warming_up: bool,
     stage_started: Instant,
@@ -72,6 +77,7 @@ impl Console {
             json,
             colour,
             progress: None,
+            download: None,
             warming_up: false,
             stage_started: Instant::now(),
         }
@@ -132,15 +138,11 @@ impl Console {
     /// Shows progress over `steps` denoising steps from now on.
     #[expect(clippy::missing_panics_doc, reason = "the template is a constant")]
     pub fn start_progress(&mut self, steps: usize) {
-        let target = if self.level > LogLevel::Info {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
         let style = ProgressStyle::with_template("{msg} {wide_bar} step {pos}/{len}{pace}")
             .expect("the template is well-formed")
             .with_key("pace", write_pace);
-        let bar = ProgressBar::with_draw_target(Some(steps as u64), target).with_style(style);
+        let bar =
+            ProgressBar::with_draw_target(Some(steps as u64), self.draw_target()).with_style(style);
         self.progress = Some(Progress {
             bar,
             started: Instant::now(),
@@ -148,6 +150,50 @@ impl Console {
             done: 0,
             steps,
         });
+    }
+
+    /// What happens while files are fetched.
+    pub fn hub_event(&mut self, event: &hub::Event) {
+        match event {
+            hub::Event::Planned { files, bytes } => {
+                self.end_download();
+                let size = BinaryBytes(*bytes);
+                let files = match files {
+                    1 => "1 file".to_owned(),
+                    several => format!("{several} files"),
+                };
+                self.info(&format!("Downloading {files}, {size} to come"));
+                self.download = Some(Download::new(*bytes, self.draw_target()));
+            }
+            hub::Event::Received(bytes) => {
+                let tells = self.level <= LogLevel::Info;
+                if let Some(download) = &mut self.download {
+                    download.advance(*bytes, tells);
+                }
+            }
+            hub::Event::Waiting { file } => self.info(&format!(
+                "Waiting for another process, which is downloading {file}"
+            )),
+            hub::Event::Retried { reason } => self.warning(reason),
+            hub::Event::CacheUsed { reason } => {
+                self.warning(&format!("using the cached files: {reason}"));
+            }
+        }
+    }
+
+    /// Takes the bar of a download away.
+    pub fn end_download(&mut self) {
+        if let Some(download) = self.download.take() {
+            download.bar.finish_and_clear();
+        }
+    }
+
+    fn draw_target(&self) -> ProgressDrawTarget {
+        if self.level > LogLevel::Info {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr()
+        }
     }
 
     /// Silences stages and steps while a warm-up runs.
@@ -179,8 +225,10 @@ impl Console {
 
     /// Prints without tearing the bar.
     fn suspended(&self, print: impl FnOnce()) {
-        match &self.progress {
-            Some(progress) => progress.bar.suspend(print),
+        let download = self.download.as_ref().map(|download| &download.bar);
+        let progress = self.progress.as_ref().map(|progress| &progress.bar);
+        match download.or(progress) {
+            Some(bar) => bar.suspend(print),
             None => print(),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod compare_perf;
 pub mod console;
+mod download;
 pub mod generate;
 pub mod trace;
 mod upstream;

@@ -69,7 +69,6 @@ const FLAGS: &[&str] = &[
     "regional-compile",
     "return-file-paths-only",
     "return-frames",
-    "revision",
     "ring-degree",
     "scheduler-path",
     "scheduler-port",

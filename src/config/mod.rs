@@ -21,7 +21,15 @@ pub use vae::VaeConfig;
 use crate::error::Result;
 use crate::weights::{ModelSource, fault, fault_with_hint, parse_json};
 
-const MODEL_INDEX: &str = "model_index.json";
+/// What a checkpoint is made for.
+pub(crate) const MODEL_INDEX: &str = "model_index.json";
+/// The components' configurations.
+pub(crate) const FILES: [&str; 4] = [
+    scheduler::FILE,
+    text_encoder::FILE,
+    transformer::FILE,
+    vae::FILE,
+];
 const PIPELINE: &str = "QwenImagePipeline";
 const SUPPORTED: &str = "supported are Qwen/Qwen-Image, Qwen/Qwen-Image-2512 and their fine-tunes";
 
@@ -45,7 +53,7 @@ impl ModelConfig {
     /// Another pipeline than `QwenImagePipeline`, an unknown component class, a file that is missing
     /// or malformed, a value out of range or parts that do not fit together.
     pub fn read(source: &ModelSource) -> Result<Self> {
-        ModelIndex::read(source)?;
+        check_pipeline(source)?;
         let config = Self {
             scheduler: SchedulerConfig::from_json(&source.read(scheduler::FILE)?)?,
             text_encoder: TextEncoderConfig::parse(&source.read(text_encoder::FILE)?)?,
@@ -73,6 +81,15 @@ impl ModelConfig {
             "hidden_size of text_encoder/config.json",
         )
     }
+}
+
+/// Checks in `model_index.json` that the checkpoint is for the one supported pipeline.
+///
+/// # Errors
+/// Another pipeline than `QwenImagePipeline`, an unknown component class, a file that is missing or
+/// malformed.
+pub(crate) fn check_pipeline(source: &ModelSource) -> Result<()> {
+    ModelIndex::read(source)
 }
 
 /// `model_index.json`: which classes the checkpoint is made for.

@@ -38,7 +38,7 @@ pub enum PerformanceMode {
     Auto,
     /// Everything stays.
     Speed,
-    /// As little as possible stays.
+    /// No network stays longer than it is at work.
     Memory,
 }
 
@@ -71,11 +71,11 @@ impl OffloadChoices {
                 (resident, slower.to_vec())
             }
             PerformanceMode::Memory => {
-                let least = Offload {
+                let least = |offload| Offload {
                     vae: true,
-                    ..streamed(in_bands)
+                    ..streamed(offload)
                 };
-                (least, vec![])
+                (least(without_text), vec![least(in_bands)])
             }
         };
         let slower = slower.into_iter().map(|offload| self.apply(offload));

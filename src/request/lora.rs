@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::weights::{Lora, is_repository_id, listing};
+use crate::hub::{Repository, RepositoryId, Revision};
+use crate::weights::listing;
 
 const SUFFIX: &str = ".safetensors";
 
@@ -18,8 +19,26 @@ pub struct LoraArgs {
     pub weight_name: Option<String>,
 }
 
-/// The file and the scale of each path.
-pub(super) fn resolve_loras(args: &LoraArgs) -> Result<Vec<Lora>> {
+/// An adapter by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraName {
+    /// What `--lora-path` names.
+    pub place: LoraPlace,
+    /// Strength: 1 as it was trained, 0 as if it were not there.
+    pub scale: f64,
+}
+
+/// Where an adapter's file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoraPlace {
+    /// On this machine.
+    File(String),
+    /// In a repository of the Hugging Face Hub, under the name given to `--lora-weight-name`.
+    Repository(Repository, Option<String>),
+}
+
+/// The place and the scale of each path.
+pub(super) fn resolve_loras(args: &LoraArgs) -> Result<Vec<LoraName>> {
     let scales = match args.scales.as_slice() {
         [scale] => vec![*scale; args.paths.len()],
         scales if scales.len() == args.paths.len() => scales.to_vec(),
@@ -31,7 +50,6 @@ pub(super) fn resolve_loras(args: &LoraArgs) -> Result<Vec<Lora>> {
             )));
         }
     };
-    let weight_name = args.weight_name.as_deref();
     let paths = args.paths.iter().zip(scales);
     paths
         .map(|(path, scale)| {
@@ -40,64 +58,91 @@ pub(super) fn resolve_loras(args: &LoraArgs) -> Result<Vec<Lora>> {
                     "--lora-scale {scale}: expected a number from -100 to 100"
                 )));
             }
-            let file = find_file(path, weight_name)?;
-            Ok(Lora { file, scale })
+            let place = find(path, args.weight_name.as_deref())?;
+            Ok(LoraName { place, scale })
         })
         .collect()
 }
 
-/// The file that `--lora-path` means: itself, or one in that folder.
-fn find_file(path: &str, weight_name: Option<&str>) -> Result<String> {
-    let refuse = |why: &str, hint: Option<String>| Error::Usage {
-        message: format!("--lora-path `{path}`: {why}"),
-        hint,
+/// What `--lora-path` means: a file, one in that folder, or one in that repository.
+fn find(path: &str, weight_name: Option<&str>) -> Result<LoraPlace> {
+    let id = RepositoryId::parse(path).filter(|_| !path.ends_with(SUFFIX));
+    let metadata = match (fs::metadata(path), id) {
+        (Ok(metadata), _) => metadata,
+        (Err(error), Some(id)) if error.kind() == io::ErrorKind::NotFound => {
+            let revision = Revision::default();
+            let name = weight_name.map(str::to_owned);
+            return Ok(LoraPlace::Repository(Repository { id, revision }, name));
+        }
+        (Err(error), _) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(refuse(path, "no such file or folder", None));
+        }
+        (Err(error), _) => return Err(refuse(path, &error.to_string(), None)),
     };
-    let is_id = is_repository_id(path) && !path.ends_with(SUFFIX);
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound if is_id => refuse(
-            "no such file or folder, and this build does not download from the Hugging Face Hub",
-            Some(format!(
-                "`hf download {path} --local-dir DIR`, then pass DIR"
-            )),
-        ),
-        io::ErrorKind::NotFound => refuse("no such file or folder", None),
-        _ => refuse(&error.to_string(), None),
-    })?;
     if !metadata.is_dir() {
         return match weight_name {
-            None if path.ends_with(SUFFIX) => Ok(path.to_owned()),
-            None => Err(refuse("expected a *.safetensors file or a folder", None)),
-            Some(_) => Err(refuse("a file; --lora-weight-name is for folders", None)),
+            None if path.ends_with(SUFFIX) => Ok(LoraPlace::File(path.to_owned())),
+            None => Err(refuse(
+                path,
+                "expected a *.safetensors file or a folder",
+                None,
+            )),
+            Some(_) => Err(refuse(
+                path,
+                "a file; --lora-weight-name is for folders and repositories",
+                None,
+            )),
         };
     }
-    let names = safetensors_in(path)
-        .map_err(|error| refuse(&format!("cannot be listed: {error}"), None))?;
-    let listing = listing(&names.iter().collect::<Vec<_>>());
-    let name = match (weight_name, names.as_slice()) {
-        (_, []) => return Err(refuse("no *.safetensors in this folder", None)),
-        (None, [name]) => name,
-        (None, _) => {
-            let hint = "--lora-weight-name picks one".to_owned();
-            return Err(refuse(&format!("several files: {listing}"), Some(hint)));
-        }
-        (Some(name), names) => names.iter().find(|known| *known == name).ok_or_else(|| {
-            let hint = format!("there are {listing}");
-            refuse(&format!("no `{name}` in this folder"), Some(hint))
-        })?,
-    };
+    let names = names_in(path)
+        .map_err(|error| refuse(path, &format!("cannot be listed: {error}"), None))?;
+    let name = pick_lora(path, names, weight_name)?;
     // Both are UTF-8.
-    Ok(Path::new(path).join(name).display().to_string())
+    Ok(LoraPlace::File(
+        Path::new(path).join(name).display().to_string(),
+    ))
 }
 
-/// Names of a folder's safetensors files, sorted.
-fn safetensors_in(folder: &str) -> io::Result<Vec<String>> {
+/// The one of a folder's or repository's files that is meant.
+///
+/// # Errors
+/// A usage error when none is, or several could be.
+pub(crate) fn pick_lora(
+    path: &str,
+    mut names: Vec<String>,
+    weight_name: Option<&str>,
+) -> Result<String> {
+    names.retain(|name| name.ends_with(SUFFIX));
+    names.sort_unstable();
+    let known = listing(&names.iter().collect::<Vec<_>>());
+    match (weight_name, names.as_slice()) {
+        (_, []) => Err(refuse(path, "no *.safetensors there", None)),
+        (None, [name]) => Ok(name.clone()),
+        (None, _) => {
+            let hint = "--lora-weight-name picks one".to_owned();
+            Err(refuse(path, &format!("several files: {known}"), Some(hint)))
+        }
+        (Some(name), names) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
+        (Some(name), _) => {
+            let hint = format!("there are {known}");
+            Err(refuse(path, &format!("no `{name}` there"), Some(hint)))
+        }
+    }
+}
+
+fn refuse(path: &str, why: &str, hint: Option<String>) -> Error {
+    Error::Usage {
+        message: format!("--lora-path `{path}`: {why}"),
+        hint,
+    }
+}
+
+fn names_in(folder: &str) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         // A name that is not UTF-8 cannot be asked for.
         names.extend(entry?.file_name().into_string().ok());
     }
-    names.retain(|name| name.ends_with(SUFFIX));
-    names.sort_unstable();
     Ok(names)
 }
 
@@ -107,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    fn resolve(paths: &[&str], scales: &[f64], weight_name: Option<&str>) -> Result<Vec<Lora>> {
+    fn resolve(paths: &[&str], scales: &[f64], weight_name: Option<&str>) -> Result<Vec<LoraName>> {
         resolve_loras(&LoraArgs {
             paths: paths.iter().map(ToString::to_string).collect(),
             scales: scales.to_vec(),
@@ -124,7 +169,8 @@ mod tests {
         fs::write(&b, "").unwrap();
         let scales = |scales: &[f64]| -> Vec<f64> {
             let loras = resolve(&[&a, &b], scales, None).unwrap();
-            assert_eq!([&loras[0].file, &loras[1].file], [&a, &b]);
+            let places = [&a, &b].map(|file| LoraPlace::File(file.clone()));
+            assert_eq!([&loras[0].place, &loras[1].place], places.each_ref());
             loras.iter().map(|lora| lora.scale).collect()
         };
         assert_eq!(scales(&[0.5]), [0.5, 0.5]);
@@ -140,26 +186,36 @@ mod tests {
     fn a_folder_stands_for_the_only_file_or_the_named_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        let find = |name: Option<&str>| find_file(path, name).map_err(|e| e.to_string());
+        let find = |name: Option<&str>| super::find(path, name).map_err(|e| e.to_string());
         let refused = |why: &str| Err(format!("--lora-path `{path}`: {why}"));
         fs::write(folder.path().join("README.md"), "").unwrap();
-        assert_eq!(find(None), refused("no *.safetensors in this folder"));
+        assert_eq!(find(None), refused("no *.safetensors there"));
         fs::write(folder.path().join("a.safetensors"), "").unwrap();
         let a = format!("{path}/a.safetensors");
-        assert_eq!(find(None).as_ref(), Ok(&a));
+        let found = LoraPlace::File(a.clone());
+        assert_eq!(find(None).as_ref(), Ok(&found));
         fs::write(folder.path().join("b.safetensors"), "").unwrap();
         assert_eq!(
             find(None),
             refused("several files: a.safetensors, b.safetensors")
         );
-        assert_eq!(find(Some("a.safetensors")).as_ref(), Ok(&a));
+        assert_eq!(find(Some("a.safetensors")).as_ref(), Ok(&found));
         for name in ["c.safetensors", "README.md", "../a.safetensors", ""] {
-            assert_eq!(
-                find(Some(name)),
-                refused(&format!("no `{name}` in this folder"))
-            );
+            assert_eq!(find(Some(name)), refused(&format!("no `{name}` there")));
         }
-        assert!(find_file(&a, Some("a.safetensors")).is_err());
-        assert!(find_file(&format!("{path}/README.md"), None).is_err());
+        assert!(super::find(&a, Some("a.safetensors")).is_err());
+        assert!(super::find(&format!("{path}/README.md"), None).is_err());
+    }
+
+    #[test]
+    fn what_is_not_here_may_be_a_repository() {
+        let place = find("org/adapters", Some("a.safetensors")).unwrap();
+        let LoraPlace::Repository(repository, name) = place else {
+            panic!("{place:?}");
+        };
+        assert_eq!(repository.id.as_str(), "org/adapters");
+        assert_eq!(name.as_deref(), Some("a.safetensors"));
+        assert!(find("org/adapter.safetensors", None).is_err());
+        assert!(find("./org/adapters", None).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! A request with every default resolved and every value checked that needs no model.
 
 mod lora;
+mod model;
 mod prompts;
 mod seeds;
 mod size;
@@ -9,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 
-pub use self::lora::LoraArgs;
+pub(crate) use self::lora::pick_lora;
 use self::lora::resolve_loras;
+pub use self::lora::{LoraArgs, LoraName, LoraPlace};
+pub use self::model::ModelName;
 pub use self::prompts::read_prompt_file;
 use self::prompts::resolve_negative_prompt;
 use self::seeds::resolve_seeds;
@@ -22,7 +25,7 @@ use crate::memory::OffloadChoices;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
-use crate::weights::{LoadFormat, Lora, ModelSource};
+use crate::weights::{LoadFormat, ModelSource};
 
 /// Most denoising steps: one for each of the training timesteps.
 const MAX_STEPS: usize = 1000;
@@ -34,6 +37,7 @@ const MAX_SEQUENCE_LENGTH: usize = 1024;
 #[expect(missing_docs, reason = "the flags of the same names")]
 pub struct Choices {
     pub model_path: String,
+    pub revision: Option<String>,
     pub load_format: LoadFormat,
     pub lora: LoraArgs,
     pub prompts: Vec<String>,
@@ -102,11 +106,11 @@ pub struct GenerateRequest {
     /// The text given to `--model-path`.
     pub model_path: String,
     /// The checkpoint it names.
-    pub source: ModelSource,
+    pub model: ModelName,
     /// Weights from files, or random ones.
     pub load_format: LoadFormat,
     /// Adapters merged into the transformer.
-    pub loras: Vec<Lora>,
+    pub loras: Vec<LoraName>,
     /// Distinct pictures to make: outputs of the first prompt, then of the second.
     pub images: Vec<ImageRequest>,
     /// Number of prompts among them.
@@ -145,11 +149,11 @@ impl GenerateRequest {
     /// # Errors
     /// A usage error naming the flag.
     pub fn resolve(choices: Choices) -> Result<Self> {
-        let source = ModelSource::resolve(&choices.model_path)?;
+        let model = ModelName::resolve(&choices.model_path, choices.revision.as_deref())?;
         let loras = resolve_loras(&choices.lora)?;
-        let default_size = match source {
-            ModelSource::BuiltinTiny => (256, 256),
-            ModelSource::Folder(_) => (1280, 720),
+        let default_size = match model {
+            ModelName::Source(ModelSource::BuiltinTiny) => (256, 256),
+            ModelName::Source(ModelSource::Folder(_)) | ModelName::Repository(_) => (1280, 720),
         };
         let mut warnings = Vec::new();
         let (width, height) = resolve_size(choices.size, default_size, &mut warnings)?;
@@ -199,7 +203,7 @@ impl GenerateRequest {
             .collect();
         Ok(Self {
             model_path: choices.model_path,
-            source,
+            model,
             load_format: choices.load_format,
             loras,
             images,

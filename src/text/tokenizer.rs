@@ -14,6 +14,21 @@ use super::template;
 use crate::error::{Error, Result};
 use crate::weights::ModelSource;
 
+/// All that a tokenizer can consist of.
+pub(crate) const FILES: [&str; 5] = [
+    TOKENIZER_JSON,
+    VOCAB,
+    MERGES,
+    ADDED_TOKENS,
+    TOKENIZER_CONFIG,
+];
+
+/// Whether the files are there without which a tokenizer is another or none.
+pub(crate) fn is_complete(source: &ModelSource) -> bool {
+    let has = |file: &str| source.contains(file);
+    has(TOKENIZER_JSON) || [VOCAB, MERGES, TOKENIZER_CONFIG].into_iter().all(has)
+}
+
 /// The pieces that merges stay within. `\p{N}` without a repeat: each digit is a piece.
 pub(super) const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 

@@ -30,7 +30,7 @@ pub(crate) fn fault_with_hint(file: &str, message: impl Display, hint: impl Into
 
 /// Escapes control characters and cuts long text in its middle, so that the place at the end of
 /// a parser's message survives.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let chars = text.chars().count();
     let mut result = String::with_capacity(text.len().min(4 * MAX_CHARS));
     for (i, c) in text.chars().enumerate() {

@@ -34,11 +34,15 @@ pub(super) struct Index {
 
 impl WeightFiles {
     pub(super) fn find(source: &ModelSource, component: &str) -> Result<Self> {
-        let names = source.list(component)?;
+        Self::among(&source.list(component)?, source, component)
+    }
+
+    /// Decides between the files of these names; of them, `source` needs to have the index only.
+    fn among(names: &[String], source: &ModelSource, component: &str) -> Result<Self> {
         let indexes: Vec<_> = names.iter().filter(|n| n.ends_with(INDEX_SUFFIX)).collect();
         match indexes.as_slice() {
             [] => Ok(Self {
-                names: BTreeSet::from([only_file(component, &names)?.to_owned()]),
+                names: BTreeSet::from([only_file(component, names)?.to_owned()]),
                 index: None,
             }),
             [index] => {
@@ -54,6 +58,21 @@ impl WeightFiles {
             )),
         }
     }
+}
+
+/// The weight files of a component whose folder holds, here or elsewhere, files of these names; an
+/// index among them is read from `source`.
+///
+/// # Errors
+/// Files that are ambiguous or not safetensors; an index that cannot be used.
+pub(crate) fn weight_files(
+    source: &ModelSource,
+    component: &str,
+    names: &[String],
+) -> Result<Vec<String>> {
+    let files = WeightFiles::among(names, source, component)?;
+    let path = |name| format!("{component}/{name}");
+    Ok(files.names.into_iter().map(path).collect())
 }
 
 impl Index {

@@ -22,12 +22,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 
-pub(crate) use fault::{fault, fault_with_hint};
-pub(crate) use files::listing;
+pub(crate) use fault::{fault, fault_with_hint, printable};
+pub(crate) use files::{listing, weight_files};
 pub use json::parse_json;
 pub use lora::Lora;
 pub use source::ModelSource;
-pub(crate) use source::is_repository_id;
 
 use crate::error::{Error, Result};
 use lora::Adapters;

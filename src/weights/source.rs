@@ -33,7 +33,7 @@ pub enum ModelSource {
 }
 
 impl ModelSource {
-    /// Finds what `--model-path` names.
+    /// Finds what `--model-path` names on this machine.
     ///
     /// # Errors
     /// A usage error when it is neither a folder nor the built-in model.
@@ -51,7 +51,7 @@ impl ModelSource {
         }
         let way_out = || {
             format!(
-                "pass a folder in the Hugging Face layout (it holds model_index.json), or {BUILTIN_TINY}"
+                "pass a folder in the Hugging Face layout (it holds model_index.json), a repository of the Hugging Face Hub (Qwen/Qwen-Image), or {BUILTIN_TINY}"
             )
         };
         match fs::metadata(model_path) {
@@ -60,12 +60,6 @@ impl ModelSource {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(refuse(&error.to_string(), way_out()))
             }
-            Err(_) if is_repository_id(model_path) => Err(refuse(
-                "no such folder, and this build does not download from the Hugging Face Hub",
-                format!(
-                    "`hf download {model_path} --local-dir DIR`, then pass DIR; or pass {BUILTIN_TINY}"
-                ),
-            )),
             Err(_) => Err(refuse("no such folder", way_out())),
         }
     }
@@ -101,7 +95,7 @@ impl ModelSource {
     }
 
     /// Names of the files in a component's folder, sorted.
-    pub(super) fn list(&self, component: &str) -> Result<Vec<String>> {
+    pub(crate) fn list(&self, component: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();
         match self {
             Self::Folder(folder) => {
@@ -176,39 +170,9 @@ fn size_limit(file: &str) -> usize {
     }
 }
 
-/// Whether this reads like `Qwen/Qwen-Image`.
-pub(crate) fn is_repository_id(text: &str) -> bool {
-    let is_name = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    text.split_once('/')
-        .is_some_and(|(owner, name)| is_name(owner) && is_name(name))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn repository_ids_are_told_from_paths() {
-        assert!(is_repository_id("Qwen/Qwen-Image"));
-        for path in [
-            "./x/y",
-            "/models/x",
-            "../x",
-            "~/x",
-            "a/b/c",
-            "models",
-            "a/",
-            "/a",
-            "",
-        ] {
-            assert!(!is_repository_id(path), "{path}");
-        }
-    }
 
     #[test]
     fn limits_depend_on_the_kind_of_file() {

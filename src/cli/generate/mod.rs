@@ -24,7 +24,7 @@ use crate::request::{self, GenerateRequest};
 #[command(after_help = "\
 Examples:
   qwen-gen generate --model-path builtin:tiny --prompt \"a red circle on a blue background\"
-  qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" \"A dog\" --seed 1 2 3
+  qwen-gen generate --model-path Qwen/Qwen-Image --prompt \"A cat\" \"A dog\" --seed 1 2 3
   qwen-gen generate --model-path ./Qwen-Image --prompt-path prompts.txt --perf-dump-path perf.json
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A logo\" --profile
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" --num-inference-steps 8 \\
@@ -81,7 +81,7 @@ impl GenerateArgs {
         let model_path = model.model_path.ok_or_else(|| Error::Usage {
             message: "--model-path is required".to_owned(),
             hint: Some(
-                "pass the folder of a Qwen-Image checkpoint, or builtin:tiny for the model inside this program"
+                "pass the folder of a Qwen-Image checkpoint, a repository of the Hugging Face Hub (Qwen/Qwen-Image), or builtin:tiny for the model inside this program"
                     .to_owned(),
             ),
         })?;
@@ -91,6 +91,7 @@ impl GenerateArgs {
         };
         GenerateRequest::resolve(request::Choices {
             model_path,
+            revision: model.revision,
             load_format: model.load_format.into(),
             lora: lora.into(),
             prompts,

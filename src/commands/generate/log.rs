@@ -65,7 +65,7 @@ pub(super) fn describe(run: &Run, console: &Console) {
         .iter()
         .map(|(key, value)| format!("{key:>24}: {value}"))
         .collect();
-    for Lora { file, scale } in &request.loras {
+    for Lora { file, scale } in &run.loras {
         console.info(&format!("Merging LoRA {file} at scale {scale}"));
     }
     console.info(&format!(

@@ -1,5 +1,6 @@
-//! `generate`: resolve, check, load, observe, run, save.
+//! `generate`: resolve, check, fetch, load, observe, run, save.
 
+mod fetch;
 mod log;
 mod plan;
 mod results;
@@ -31,9 +32,10 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
 
     let request = args.into_request()?;
     request.warnings.iter().for_each(|w| console.warning(w));
-    let run = Run::plan(request)?;
-    let checkpoint = Checkpoint::open(&run.request.source, run.request.load_format)?
-        .with_loras(&run.request.loras)?;
+    let mut run = Run::plan(request)?;
+    let source = fetch::model(&run.request, &mut console, &interrupt)?;
+    run.loras = fetch::loras(&run.request, &mut console, &interrupt)?;
+    let checkpoint = Checkpoint::open(&source, run.request.load_format)?.with_loras(&run.loras)?;
     let mut texts = checkpoint.tokenise(&run.request.images, &run.request.sampling)?;
     log::warn_of_truncation(&texts, &console);
     start_threads()?;

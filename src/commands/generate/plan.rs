@@ -8,11 +8,14 @@ use crate::output::{self, Naming};
 use crate::perf::RequestFacts;
 use crate::profiler;
 use crate::request::GenerateRequest;
+use crate::weights::Lora;
 
 /// A request with its id and the paths of its outputs, all found writable.
 pub(super) struct Run {
     pub(super) request: GenerateRequest,
     pub(super) id: String,
+    /// Adapters, once their files are found.
+    pub(super) loras: Vec<Lora>,
     /// One for each picture; none when they are not saved.
     pub(super) paths: Vec<PathBuf>,
     /// Of each request; empty where none is recorded.
@@ -27,6 +30,7 @@ impl Run {
         let mut run = Self {
             id: request.request_id.clone().unwrap_or_else(new_id),
             request,
+            loras: Vec::new(),
             paths: Vec::new(),
             trace_paths: Vec::new(),
         };

@@ -38,7 +38,7 @@ impl Settings {
         Recipe {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: run.request.model_path.clone(),
-            loras: run.request.loras.clone(),
+            loras: run.loras.clone(),
             prompt: images[index].prompt.clone(),
             negative_prompt: sampling
                 .uses_guidance()
@@ -132,7 +132,7 @@ impl Run {
         Ok(json!({
             "request_id": self.id,
             "model": self.request.model_path,
-            "loras": self.request.loras,
+            "loras": self.loras,
             "flow_shift": self.request.sampling.flow_shift,
             "device": report["device"],
             "cold_start_ms": report["cold_start_ms"],

@@ -1,0 +1,97 @@
+//! Files from the Hugging Face Hub, while the console and the signals are looked after.
+
+use std::panic;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::cli::console::Console;
+use crate::error;
+use crate::hub::{self, Hub};
+use crate::interrupt::Interrupt;
+use crate::request::{GenerateRequest, LoraName, LoraPlace, ModelName, pick_lora};
+use crate::weights::{Lora, ModelSource};
+
+/// How soon a signal is noticed.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The checkpoint's files; those of a repository are downloaded where the cache lacks them.
+pub(super) fn model(
+    request: &GenerateRequest,
+    console: &mut Console,
+    interrupt: &Interrupt,
+) -> Result<ModelSource> {
+    let repository = match &request.model {
+        ModelName::Source(source) => return Ok(source.clone()),
+        ModelName::Repository(repository) => repository.clone(),
+    };
+    let load_format = request.load_format;
+    let folder = watched(console, interrupt, move |hub| {
+        hub::checkpoint(hub, &repository, load_format)
+    })?;
+    console.info(&format!("Using {}", folder.display()));
+    Ok(ModelSource::Folder(folder))
+}
+
+/// The adapters' files; those of a repository are downloaded as a model's are.
+pub(super) fn loras(
+    request: &GenerateRequest,
+    console: &mut Console,
+    interrupt: &Interrupt,
+) -> Result<Vec<Lora>> {
+    let mut loras = Vec::new();
+    for LoraName { place, scale } in &request.loras {
+        let file = match place.clone() {
+            LoraPlace::File(file) => file,
+            LoraPlace::Repository(repository, name) => {
+                let path = watched(console, interrupt, move |hub| {
+                    let name = if let Some(name) = name {
+                        name
+                    } else {
+                        let names = hub.list(&repository)?.files;
+                        pick_lora(repository.id.as_str(), names, None)?
+                    };
+                    hub.file(&repository, &name)
+                })?;
+                path.display().to_string()
+            }
+        };
+        loras.push(Lora {
+            file,
+            scale: *scale,
+        });
+    }
+    Ok(loras)
+}
+
+/// Runs `work` on a thread of its own, which a signal abandons: a stalled connection cannot hold up
+/// the end of the run.
+///
+/// # Errors
+/// Those of `work`; [`Error::Interrupted`](error::Error::Interrupted).
+pub(super) fn watched<T: Send + 'static>(
+    console: &mut Console,
+    interrupt: &Interrupt,
+    work: impl FnOnce(&Hub) -> error::Result<T> + Send + 'static,
+) -> Result<T> {
+    let (events, inbox) = mpsc::channel();
+    let work = move || work(&Hub::new(|variable| std::env::var_os(variable), events)?);
+    let worker = thread::Builder::new().spawn(work);
+    let worker = worker.context("cannot start a thread")?;
+    let watched = loop {
+        if let Err(error) = interrupt.check() {
+            break Err(error);
+        }
+        match inbox.recv_timeout(POLL) {
+            Ok(event) => console.hub_event(&event),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break Ok(()),
+        }
+    };
+    console.end_download();
+    watched?;
+    let result = worker.join();
+    Ok(result.unwrap_or_else(|panic| panic::resume_unwind(panic))?)
+}

@@ -1,0 +1,80 @@
+//! Which files of a repository text-to-image needs, in the order in which they tell whether the rest
+//! is worth fetching.
+
+use std::path::{Path, PathBuf};
+
+use super::repository::Repository;
+use super::{Hub, Origin};
+use crate::config;
+use crate::error::Result;
+use crate::text::tokenizer;
+use crate::weights::{LoadFormat, ModelSource, weight_files};
+
+/// The folders with weights.
+const COMPONENTS: [&str; 3] = ["text_encoder", "transformer", "vae"];
+
+/// Finds or fetches a checkpoint: the folder that holds what `load_format` needs of it.
+///
+/// # Errors
+/// When the pipeline is not supported, before any weight is fetched; when a file is missing, cannot
+/// be downloaded or cannot be written to the cache.
+pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<PathBuf> {
+    let suffices = |folder: &Path| is_complete(folder, load_format);
+    let listing = match hub.find(repository, suffices)? {
+        Origin::Cached(folder) => return Ok(folder),
+        Origin::Hub(listing) => listing,
+    };
+
+    let folder = hub.fetch(repository, &listing, &[config::MODEL_INDEX])?;
+    let source = ModelSource::Folder(folder.clone());
+    config::check_pipeline(&source)?;
+
+    let has_weights = load_format != LoadFormat::Dummy;
+    let mut small: Vec<String> = config::FILES.map(str::to_owned).to_vec();
+    let tokenizer_files = tokenizer::FILES
+        .iter()
+        .filter(|file| listing.contains(file));
+    small.extend(tokenizer_files.map(|&file| file.to_owned()));
+    if has_weights {
+        let is_index = |file: &&String| {
+            let folder = file.split('/').next().unwrap_or_default();
+            COMPONENTS.contains(&folder) && file.ends_with(".safetensors.index.json")
+        };
+        small.extend(listing.files.iter().filter(is_index).cloned());
+    }
+    hub.fetch(repository, &listing, &small)?;
+    config::ModelConfig::read(&source)?;
+
+    if has_weights {
+        let mut weights = Vec::new();
+        for component in COMPONENTS {
+            weights.extend(weight_files(
+                &source,
+                component,
+                &listing.inside(component),
+            )?);
+        }
+        hub.fetch(repository, &listing, &weights)?;
+    }
+    hub.remember(repository, &listing)?;
+    Ok(folder)
+}
+
+/// Whether a folder of the cache has all that is needed, without asking what the hub has.
+fn is_complete(folder: &Path, load_format: LoadFormat) -> bool {
+    let source = ModelSource::Folder(folder.to_owned());
+    let has = |file: &str| source.contains(file);
+    let has_weights = |component: &&str| {
+        let names = source.list(component).unwrap_or_default();
+        let files = weight_files(&source, component, &names).unwrap_or_default();
+        // A shard without its index is the only file of an unfinished download.
+        let is_shard_alone = files.len() == 1
+            && files[0].contains("-of-")
+            && !names.iter().any(|name| name.ends_with(".index.json"));
+        !files.is_empty() && !is_shard_alone && files.iter().all(|file| has(file))
+    };
+    has(config::MODEL_INDEX)
+        && config::FILES.into_iter().all(has)
+        && tokenizer::is_complete(&source)
+        && (load_format == LoadFormat::Dummy || COMPONENTS.iter().all(has_weights))
+}

@@ -1,0 +1,149 @@
+//! What goes wrong on the way to a file, and whether asking again may help.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::Hub;
+use super::event::Event;
+use super::repository::Repository;
+use crate::error::{Error, Result};
+use crate::weights::printable;
+
+/// Attempts of a request that makes no progress; the waits between them double.
+const MAX_ATTEMPTS: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// Longest wait that a server may ask for; a longer one is the user's to decide.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// A failed attempt.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    pub(super) again: Again,
+    /// Something was received, so the next attempt counts as the first.
+    pub(super) progressed: bool,
+}
+
+/// Whether another attempt may do better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    Never,
+    Soon,
+    After(Duration),
+}
+
+/// How often something is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attempts {
+    /// There is another way.
+    One,
+    /// There is none.
+    Several,
+}
+
+impl Fault {
+    /// A fault that stays.
+    pub(super) fn lasting(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+            again: Again::Never,
+            progressed: false,
+        }
+    }
+
+    /// A fault that may be gone the next time.
+    pub(super) fn passing(message: impl Into<String>) -> Self {
+        Self {
+            again: Again::Soon,
+            ..Self::lasting(message)
+        }
+    }
+
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// The cache cannot be read or written.
+    pub(super) fn cache(root: &Path, error: &io::Error) -> Self {
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make room, or set HF_HUB_CACHE to another folder; a later run goes on from what is there"
+            }
+            _ => "set HF_HUB_CACHE to a folder that can be written to",
+        };
+        Self::lasting(format!(
+            "cannot write to the cache folder {}: {error}",
+            root.display()
+        ))
+        .with_hint(hint)
+    }
+
+    /// What is needed is not in the cache, and nothing may be requested.
+    pub(super) fn offline(root: &Path) -> Self {
+        Self::lasting(format!(
+            "not complete in the cache folder {}, and HF_HUB_OFFLINE is set",
+            root.display()
+        ))
+        .with_hint("unset HF_HUB_OFFLINE for one run, which fetches what is missing")
+    }
+
+    /// The error of a repository, or of a file of it.
+    pub(super) fn of(self, repository: &Repository, file: Option<&str>) -> Error {
+        Error::Hub {
+            what: printable(&what(repository, file)),
+            message: printable(&self.message),
+            hint: self.hint,
+        }
+    }
+}
+
+impl Hub {
+    /// Repeats `attempt` while that may help.
+    pub(super) fn retry<T>(
+        &self,
+        (repository, file): (&Repository, Option<&str>),
+        attempts: Attempts,
+        mut attempt: impl FnMut() -> Result<T, Fault>,
+    ) -> Result<T> {
+        let mut failed = 0;
+        loop {
+            let fault = match attempt() {
+                Ok(value) => return Ok(value),
+                Err(fault) => fault,
+            };
+            failed = if fault.progressed { 1 } else { failed + 1 };
+            let wait = match fault.again {
+                Again::Soon => FIRST_WAIT * 2_u32.pow(failed - 1),
+                Again::After(wait) if wait <= MAX_WAIT => wait,
+                _ => return Err(fault.of(repository, file)),
+            };
+            if attempts == Attempts::One || failed == MAX_ATTEMPTS {
+                return Err(fault.of(repository, file));
+            }
+            self.tell(Event::Retried {
+                reason: printable(&format!(
+                    "{}: {}; trying again in {} s",
+                    what(repository, file),
+                    fault.message,
+                    wait.as_secs()
+                )),
+            });
+            thread::sleep(wait);
+        }
+    }
+}
+
+fn what(repository: &Repository, file: Option<&str>) -> String {
+    match file {
+        Some(file) => format!("{repository}, {file}"),
+        None => repository.to_string(),
+    }
+}

@@ -1,0 +1,157 @@
+//! Files from the Hugging Face Hub, through the cache that Python's `huggingface_hub` uses too.
+//!
+//! [`Hub`] resolves a revision to a commit, lists its files and puts those asked for into the
+//! commit's snapshot folder; [`checkpoint`] knows which files text-to-image needs. A file gets its
+//! final name only once its size, and its SHA-256 where the hub states one, are right.
+//!
+//! The client is written on `ureq` and not on the `hf-hub` crate: of what is promised here, that
+//! crate leaves out `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE`, checks neither length nor hash,
+//! never adopts a complete partial file and panics without a home folder. Around it there would be
+//! as much code, with its faults beneath.
+//!
+//! Everything here blocks. A caller that must stay responsive runs it on a thread of its own and
+//! watches the [`Event`]s; that thread can be abandoned at any point, and the cache stays resumable.
+
+mod cache;
+mod checkpoint;
+mod client;
+mod download;
+mod event;
+mod fault;
+mod listing;
+mod lock;
+mod repository;
+mod settings;
+mod uri;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+
+use self::cache::{Cache, RepositoryCache};
+pub use self::checkpoint::checkpoint;
+use self::client::Client;
+pub use self::event::Event;
+use self::fault::{Attempts, Fault};
+pub use self::listing::Listing;
+pub use self::repository::{Repository, RepositoryId, Revision};
+use self::settings::Settings;
+use crate::error::Result;
+
+/// The hub and the cache of its files.
+#[derive(Debug)]
+pub struct Hub {
+    cache: Cache,
+    client: Client,
+    offline: bool,
+    events: Sender<Event>,
+}
+
+/// Where a revision's files are to be had from.
+enum Origin {
+    /// A folder of the cache that has all that is needed.
+    Cached(PathBuf),
+    /// The hub, which has these.
+    Hub(Listing),
+}
+
+impl Hub {
+    /// The hub that the environment's variables describe; what happens is told to `events`.
+    ///
+    /// # Errors
+    /// A usage error naming the variable whose value is wrong.
+    pub fn new(variable: impl Fn(&str) -> Option<OsString>, events: Sender<Event>) -> Result<Self> {
+        let settings = Settings::read(variable)?;
+        Ok(Self {
+            cache: Cache::new(settings.cache),
+            client: Client::new(settings.endpoint, settings.token),
+            offline: settings.offline,
+            events,
+        })
+    }
+
+    /// The commit that the repository's revision is now, and the names of its files.
+    ///
+    /// # Errors
+    /// When the hub does not answer, refuses, or does not know the repository or revision.
+    pub fn list(&self, repository: &Repository) -> Result<Listing> {
+        self.list_within(repository, Attempts::Several)
+    }
+
+    /// One file of a repository: its path in the cache.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list); when the repository has no such file; when it cannot be downloaded
+    /// or written to the cache.
+    pub fn file(&self, repository: &Repository, file: &str) -> Result<PathBuf> {
+        let has_file = |folder: &Path| folder.join(file).is_file();
+        let folder = match self.find(repository, has_file)? {
+            Origin::Cached(folder) => folder,
+            Origin::Hub(listing) => {
+                let folder = self.fetch(repository, &listing, &[file])?;
+                self.remember(repository, &listing)?;
+                folder
+            }
+        };
+        Ok(folder.join(file))
+    }
+
+    /// The cache where it will do, else what the hub has.
+    ///
+    /// A commit never changes, so a cached one needs no network; a branch may have moved, which one
+    /// request tells. A hub that cannot be asked is no reason to fail while the cache has an answer.
+    fn find(&self, repository: &Repository, suffices: impl Fn(&Path) -> bool) -> Result<Origin> {
+        let cached = self.cache_of(repository).snapshot(&repository.revision);
+        let cached = cached.filter(|folder| suffices(folder));
+        match cached {
+            Some(folder) if self.offline || repository.revision.is_commit() => {
+                Ok(Origin::Cached(folder))
+            }
+            _ if self.offline => Err(Fault::offline(self.cache.root()).of(repository, None)),
+            Some(folder) => match self.list_within(repository, Attempts::One) {
+                Ok(listing) => Ok(Origin::Hub(listing)),
+                Err(error) => {
+                    self.tell(Event::CacheUsed {
+                        reason: error.to_string(),
+                    });
+                    Ok(Origin::Cached(folder))
+                }
+            },
+            None => self.list(repository).map(Origin::Hub),
+        }
+    }
+
+    /// Puts files of the listed commit into its snapshot folder, which is returned.
+    fn fetch<S: AsRef<str>>(
+        &self,
+        repository: &Repository,
+        listing: &Listing,
+        files: &[S],
+    ) -> Result<PathBuf> {
+        let cache = self.cache_of(repository);
+        let folder = cache.snapshot_of(&listing.commit);
+        let mut missing = Vec::new();
+        for file in files.iter().map(AsRef::as_ref) {
+            if !folder.join(file).is_file() {
+                missing.push(self.describe(repository, listing, file)?);
+            }
+        }
+        download::all(self, repository, &listing.commit, &missing)?;
+        Ok(folder)
+    }
+
+    /// Notes, for runs without a network, which commit the revision is.
+    fn remember(&self, repository: &Repository, listing: &Listing) -> Result<()> {
+        self.cache_of(repository)
+            .set_commit(&repository.revision, &listing.commit)
+    }
+
+    fn cache_of(&self, repository: &Repository) -> RepositoryCache {
+        self.cache.of(&repository.id)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens when the run is already over.
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,49 @@
+//! What `--model-path` and `--revision` name.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::hub::{Repository, RepositoryId, Revision};
+use crate::weights::ModelSource;
+
+/// A checkpoint by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelName {
+    /// Files on this machine.
+    Source(ModelSource),
+    /// A repository of the Hugging Face Hub; its files are yet to be found.
+    Repository(Repository),
+}
+
+impl ModelName {
+    /// Tells a repository from what is on this machine, which wins.
+    pub(super) fn resolve(model_path: &str, revision: Option<&str>) -> Result<Self> {
+        // A folder that cannot be looked at is an error, and no repository.
+        let is_here = Path::new(model_path).try_exists().unwrap_or(true);
+        let id = RepositoryId::parse(model_path).filter(|_| !is_here);
+        match (id, revision) {
+            (Some(id), None) => Ok(Self::Repository(Repository {
+                id,
+                revision: Revision::default(),
+            })),
+            (Some(id), Some(text)) => match Revision::parse(text) {
+                Some(revision) => Ok(Self::Repository(Repository { id, revision })),
+                None => Err(Error::usage(format!(
+                    "--revision `{text}`: expected a branch, a tag or a commit"
+                ))),
+            },
+            (None, None) => ModelSource::resolve(model_path).map(Self::Source),
+            (None, Some(text)) => {
+                ModelSource::resolve(model_path)?;
+                Err(Error::Usage {
+                    message: format!(
+                        "--revision `{text}`: --model-path `{model_path}` is no repository of the Hugging Face Hub"
+                    ),
+                    hint: Some(
+                        "leave --revision out, or name a repository: Qwen/Qwen-Image".into(),
+                    ),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What is fetched, where it goes, and when the cache is enough.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use qwen_gen::hub::{Hub as Client, Repository, RepositoryId, Revision};
+
+use crate::program::{Run, Scratch};
+use crate::server::{Answer, COMMIT, Hub, etag, files, model};
+use crate::{
+    CACHE, CONFIG, SHARD, assert_blobs_are_whole, command, generate, partial, process, snapshot,
+};
+
+#[test]
+fn a_repository_is_fetched_once_into_pythons_layout() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let picture = ["--output-file-name", "a.png"];
+    let run = generate(&scratch, &hub, &picture).success();
+    assert_eq!(run.stderr, "");
+    assert!(scratch.path("outputs/a.png").is_file());
+
+    // All that the program reads, and nothing else.
+    let unread = [
+        "README.md",
+        "tokenizer/special_tokens_map.json",
+        "text_encoder/generation_config.json",
+    ];
+    for file in files() {
+        let path = scratch.path(&snapshot(&file));
+        if unread.contains(&file.as_str()) {
+            assert!(!path.exists(), "{file}");
+        } else {
+            let up = if file.contains('/') {
+                "../../.."
+            } else {
+                "../.."
+            };
+            let blob = format!("{up}/blobs/{}", etag(&file));
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new(&blob));
+        }
+    }
+    let main = fs::read_to_string(scratch.path(&format!("{CACHE}/refs/main"))).unwrap();
+    assert_eq!(main, COMMIT);
+    assert_blobs_are_whole(&scratch);
+
+    let before = hub.requests().len();
+    generate(&scratch, &hub, &picture).success();
+    let requests = hub.requests();
+    assert_eq!(requests.len(), before + 1);
+    assert!(requests[before].is_listing());
+}
+
+#[test]
+fn dummy_weights_need_no_weight_files() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    generate(&scratch, &hub, &["--load-format", "dummy"]).success();
+    assert!(
+        !hub.requests()
+            .iter()
+            .any(|r| r.path.contains(".safetensors"))
+    );
+    // The same commit with weights fetches what is missing.
+    generate(&scratch, &hub, &[]).success();
+    assert!(scratch.path(&snapshot(SHARD)).is_file());
+}
+
+#[test]
+fn another_pipeline_is_refused_before_anything_else_is_fetched() {
+    let hub = Hub::with(|request, _| {
+        let is_index = request.path.ends_with("model_index.json");
+        is_index.then(|| Answer::ok(r#"{"_class_name": "FluxPipeline"}"#).with("etag", "\"a\""))
+    });
+    let scratch = Scratch::new();
+    let error = generate(&scratch, &hub, &[]).failure(1);
+    assert_eq!(
+        error,
+        "error: model_index.json: `_class_name` is `FluxPipeline`, expected `QwenImagePipeline`"
+    );
+    assert_eq!(hub.requests().len(), 3);
+}
+
+#[test]
+fn a_commit_needs_no_network_once_it_is_complete() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let args = ["--revision", COMMIT];
+    generate(&scratch, &hub, &args).success();
+    assert!(!scratch.path(&format!("{CACHE}/refs")).exists());
+    let before = hub.requests().len();
+    generate(&scratch, &hub, &args).success();
+    assert_eq!(hub.requests().len(), before);
+}
+
+#[test]
+fn a_branch_falls_back_to_the_cache_when_the_hub_is_away() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    generate(&scratch, &hub, &[]).success();
+    // Nobody listens there.
+    let run = Run::of(command(&scratch, &hub, &[]).env("HF_ENDPOINT", "http://127.0.0.1:9"));
+    let stderr = run.success().stderr;
+    assert!(
+        stderr.starts_with("warning: using the cached files: test/tiny: cannot reach 127.0.0.1: "),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn offline_asks_nobody() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let offline = |args: &[&str]| Run::of(command(&scratch, &hub, args).env("HF_HUB_OFFLINE", "1"));
+    let error = offline(&[]).failure(1);
+    let cache = scratch.path("hf/hub");
+    assert_eq!(
+        error,
+        format!(
+            "error: test/tiny: not complete in the cache folder {}, and HF_HUB_OFFLINE is set",
+            cache.display()
+        )
+    );
+    assert_eq!(hub.requests().len(), 0);
+    assert!(!scratch.path("hf").exists());
+
+    generate(&scratch, &hub, &["--load-format", "dummy"]).success();
+    let before = hub.requests().len();
+    offline(&["--load-format", "dummy"]).success();
+    offline(&[]).failure(1);
+    assert_eq!(hub.requests().len(), before);
+
+    generate(&scratch, &hub, &[]).success();
+    offline(&[]).success();
+    fs::remove_file(scratch.path(&snapshot(SHARD))).unwrap();
+    offline(&[]).failure(1);
+}
+
+#[test]
+fn a_complete_partial_file_is_adopted() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let content = fs::read(model().join(SHARD)).unwrap();
+    scratch.write(&partial(SHARD), &content);
+    generate(&scratch, &hub, &[]).success();
+    assert!(!hub.requests().iter().any(|request| request.gets(SHARD)));
+    assert!(!scratch.path(&partial(SHARD)).exists());
+}
+
+#[test]
+fn a_blob_of_the_wrong_length_and_a_dead_link_are_replaced() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write(&format!("{CACHE}/blobs/{}", etag(SHARD)), "cut");
+    let link = scratch.path(&snapshot(CONFIG));
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("../../../blobs/gone", &link).unwrap();
+    generate(&scratch, &hub, &[]).success();
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_second_process_waits_and_says_so() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let lock = format!("hf/hub/.locks/models--test--tiny/{}.lock", etag(SHARD));
+    scratch.write(&lock, "");
+    let held = File::open(scratch.path(&lock)).unwrap();
+    held.lock().unwrap();
+    let release = thread::spawn(move || {
+        thread::sleep(Duration::from_secs(2));
+        drop(held);
+    });
+    let run = generate(&scratch, &hub, &[]).success();
+    let line = format!("Waiting for another process, which is downloading {SHARD}");
+    assert!(run.stdout.contains(&line), "{}", run.stdout);
+    release.join().unwrap();
+}
+
+#[test]
+fn two_processes_download_a_file_once() {
+    let hub = Hub::with(|request, _| {
+        if request.is_cdn {
+            thread::sleep(Duration::from_millis(500));
+        }
+        None
+    });
+    let scratch = Scratch::new();
+    let children: Vec<_> = (0..2)
+        .map(|_| process(&[], &scratch, &hub).spawn().unwrap())
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{stderr}");
+    }
+    assert_blobs_are_whole(&scratch);
+    for request in hub.requests().iter().filter(|request| request.is_cdn) {
+        assert_eq!(request.earlier, 0, "{}", request.path);
+    }
+}
+
+#[test]
+fn a_read_only_cache_serves_while_it_is_complete() {
+    use std::os::unix::fs::PermissionsExt;
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let root = scratch.path("hf/hub");
+    fs::create_dir_all(&root).unwrap();
+    let allow = |mode| fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o555);
+    if File::create(root.join("probe")).is_ok() {
+        return; // root may write anywhere
+    }
+    let error = generate(&scratch, &hub, &[]).failure(1);
+    let expected = format!(
+        "cannot write to the cache folder {}: Permission denied",
+        root.display()
+    );
+    assert!(error.contains(&expected), "{error}");
+    allow(0o755);
+    generate(&scratch, &hub, &[]).success();
+    allow(0o555);
+    generate(&scratch, &hub, &[]).success();
+    allow(0o755);
+}
+
+#[test]
+fn one_file_can_be_had_alone() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let (events, _inbox) = mpsc::channel();
+    let home = scratch.path("hf");
+    let client = Client::new(
+        |variable| match variable {
+            "HF_ENDPOINT" => Some(hub.endpoint.clone().into()),
+            "HF_HOME" => Some(home.clone().into()),
+            _ => None,
+        },
+        events,
+    );
+    let client = client.unwrap();
+    let repository = Repository {
+        id: RepositoryId::parse("test/tiny").unwrap(),
+        revision: Revision::default(),
+    };
+    let listing = client.list(&repository).unwrap();
+    assert!(listing.contains("README.md") && listing.commit == COMMIT);
+    let path = client.file(&repository, CONFIG).unwrap();
+    assert_eq!(path, scratch.path(&snapshot(CONFIG)));
+    assert!(path.is_file());
+    let error = client
+        .file(&repository, "vae/none")
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "test/tiny, vae/none: no such file in the repository");
+}

@@ -1,0 +1,385 @@
+//! A hub that does not do what it should: repeated where that may help, else refused with nothing
+//! under a final name.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::program::{Run, Scratch};
+use crate::server::{Answer, Hub, Request, etag};
+use crate::{
+    CACHE, CONFIG, SHARD, assert_blobs_are_whole, command, generate, partial, process, snapshot,
+};
+
+/// Runs against a hub with this fault: the error, and the run's whole stderr.
+#[track_caller]
+fn refused(
+    fault: impl Fn(&Request, &Hub) -> Option<Answer> + Send + Sync + 'static,
+    file: &str,
+) -> (String, String) {
+    let scratch = Scratch::new();
+    let hub = Hub::with(fault);
+    let run = generate(&scratch, &hub, &[]);
+    let stderr = run.stderr.clone();
+    let error = run.failure(1);
+    assert!(!scratch.path(&snapshot(file)).exists());
+    assert!(
+        !scratch
+            .path(&format!("{CACHE}/blobs/{}", etag(file)))
+            .exists()
+    );
+    assert!(!scratch.path(&format!("{CACHE}/refs")).exists());
+    assert_blobs_are_whole(&scratch);
+    assert_eq!(scratch.names("outputs"), [""; 0]);
+    (error, stderr)
+}
+
+#[test]
+fn a_cut_download_is_resumed() {
+    let hub = Hub::with(|request, hub| {
+        let cuts = request.is_cdn && request.gets(SHARD) && request.earlier < 2;
+        cuts.then(|| Answer {
+            cut: Some(100_000),
+            ..hub.answer(request)
+        })
+    });
+    let scratch = Scratch::new();
+    let run = generate(&scratch, &hub, &[]).success();
+    let warning = format!("warning: test/tiny, {SHARD}: broke off after 100000 of ");
+    assert!(run.stderr.starts_with(&warning), "{}", run.stderr);
+    let requests = hub.requests();
+    let of_shard = requests.iter().filter(|r| r.is_cdn && r.gets(SHARD));
+    let ranges: Vec<_> = of_shard.map(Request::range).collect();
+    assert_eq!(ranges, [None, Some(100_000), Some(200_000)]);
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_server_without_ranges_sends_all_again() {
+    let hub = Hub::with(|request, hub| {
+        let mut plain = request.clone();
+        plain.headers.remove("range");
+        let is_first = request.is_cdn && request.gets(SHARD) && request.earlier == 0;
+        Some(Answer {
+            cut: is_first.then_some(1000),
+            ..hub.answer(&plain)
+        })
+    });
+    let scratch = Scratch::new();
+    generate(&scratch, &hub, &[]).success();
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_wrong_hash_is_refused() {
+    let (error, stderr) = refused(
+        |request, hub| {
+            let mut answer = hub.answer(request);
+            if request.is_cdn && request.gets(SHARD) {
+                answer.body[5000] ^= 1;
+            }
+            Some(answer)
+        },
+        SHARD,
+    );
+    let expected = format!("error: test/tiny, {SHARD}: its SHA-256 is ");
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(
+        error.ends_with(&format!("expected {}", etag(SHARD))),
+        "{error}"
+    );
+    assert!(stderr.contains("hint: "), "{stderr}");
+}
+
+#[test]
+fn a_spoilt_beginning_is_fetched_again() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write(&partial(SHARD), vec![7; 5000]);
+    generate(&scratch, &hub, &[]).success();
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_beginning_longer_than_the_file_is_fetched_again() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write(&partial(CONFIG), vec![7; 50_000]);
+    generate(&scratch, &hub, &[]).success();
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_wrong_length_is_refused() {
+    // Longer than any file, and told or not.
+    for (bytes, is_told) in [(2, true), (6_000_000, true), (6_000_000, false)] {
+        let (error, _) = refused(
+            move |request, _| {
+                let mut answer = Answer::ok(vec![b' '; bytes]);
+                if !is_told {
+                    answer.headers.clear();
+                }
+                (request.is_cdn && request.gets(SHARD)).then_some(answer)
+            },
+            SHARD,
+        );
+        let expected = format!("error: test/tiny, {SHARD}: HTTP 200, but ");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_web_page_is_no_file_and_no_listing() {
+    let page = || {
+        let body = "<!doctype html><title>Log in</title>";
+        Answer::ok(body).with("content-type", "text/html; charset=utf-8")
+    };
+    for file in [SHARD, CONFIG] {
+        let (error, stderr) = refused(move |request, _| request.gets(file).then(page), file);
+        assert_eq!(
+            error,
+            format!("error: test/tiny, {file}: HTTP 200, but a web page (text/html)")
+        );
+        assert!(
+            stderr.contains("hint: does the network ask for a login?"),
+            "{stderr}"
+        );
+    }
+    let (error, _) = refused(move |request, _| request.is_listing().then(page), CONFIG);
+    assert!(
+        error.starts_with("error: test/tiny: HTTP 200, but the answer is not the hub's"),
+        "{error}"
+    );
+}
+
+#[test]
+fn refusals_name_repository_file_status_and_a_way_out() {
+    for (status, code, message, hint) in [
+        (
+            401,
+            "GatedRepo",
+            "HTTP 401: the repository is gated",
+            "hint: accept its licence at http",
+        ),
+        (
+            403,
+            "GatedRepo",
+            "HTTP 403: the repository is gated",
+            "then set HF_TOKEN",
+        ),
+        (
+            401,
+            "",
+            "HTTP 401: no such repository, or a private or gated one",
+            "set HF_TOKEN",
+        ),
+        (403, "", "HTTP 403: access denied", "/test/tiny"),
+        (
+            404,
+            "RepoNotFound",
+            "HTTP 404: not found",
+            "hint: check the name",
+        ),
+        (
+            404,
+            "RevisionNotFound",
+            "HTTP 404: no such revision",
+            "hint: check --revision",
+        ),
+        (418, "", "HTTP 418: unexpected answer", ""),
+    ] {
+        let answer = move || Answer::status(status).with("x-error-code", code);
+        let (error, stderr) = refused(move |request, _| request.is_listing().then(answer), CONFIG);
+        assert_eq!(error, format!("error: test/tiny: {message}"));
+        assert!(stderr.contains(hint), "{stderr}");
+        let (error, _) = refused(
+            move |request, _| request.path.ends_with(CONFIG).then(answer),
+            CONFIG,
+        );
+        assert_eq!(error, format!("error: test/tiny, {CONFIG}: {message}"));
+    }
+    let (error, _) = refused(
+        |request, _| {
+            let is_gone = request.path.ends_with(CONFIG);
+            is_gone.then(|| Answer::status(404).with("x-error-code", "EntryNotFound"))
+        },
+        CONFIG,
+    );
+    assert_eq!(
+        error,
+        format!("error: test/tiny, {CONFIG}: HTTP 404: no such file in the repository")
+    );
+}
+
+#[test]
+fn a_revision_that_is_not_there_is_named() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let error = generate(&scratch, &hub, &["--revision", "refs/pr/7"]).failure(1);
+    assert_eq!(
+        error,
+        "error: test/tiny at refs/pr/7: HTTP 404: no such revision"
+    );
+    assert_eq!(
+        hub.requests()[0].path,
+        "/api/models/test/tiny/revision/refs%2Fpr%2F7"
+    );
+}
+
+#[test]
+fn busy_servers_are_asked_again() {
+    let hub = Hub::with(|request, _| match request.earlier {
+        0 if request.is_listing() => Some(Answer::status(429).with("retry-after", "2")),
+        0 if request.gets(CONFIG) => Some(Answer::status(503)),
+        0 if request.is_cdn && request.gets(SHARD) => Some(Answer::status(500)),
+        // An address that has expired: the hub hands out another.
+        1 if request.is_cdn && request.gets(SHARD) => Some(Answer::status(403)),
+        _ => None,
+    });
+    let scratch = Scratch::new();
+    let run = generate(&scratch, &hub, &[]).success();
+    let first = "warning: test/tiny: HTTP 429: too many requests; trying again in 2 s\n";
+    assert!(run.stderr.starts_with(first), "{}", run.stderr);
+    assert_eq!(run.stderr.lines().count(), 4, "{}", run.stderr);
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn patience_has_an_end() {
+    let begin = Instant::now();
+    let (error, stderr) = refused(
+        |request, _| {
+            request
+                .is_listing()
+                .then(|| Answer::status(429).with("retry-after", "3600"))
+        },
+        CONFIG,
+    );
+    assert_eq!(error, "error: test/tiny: HTTP 429: too many requests");
+    assert!(
+        stderr.contains("hint: try again later, or set HF_TOKEN"),
+        "{stderr}"
+    );
+    assert!(begin.elapsed() < Duration::from_secs(10));
+
+    let (error, stderr) = refused(
+        |request, _| request.gets(CONFIG).then(|| Answer::status(502)),
+        CONFIG,
+    );
+    assert_eq!(
+        error,
+        format!("error: test/tiny, {CONFIG}: HTTP 502: the server has a fault")
+    );
+    assert_eq!(stderr.matches("trying again in").count(), 4, "{stderr}");
+}
+
+#[test]
+fn redirects_end() {
+    let (error, _) = refused(
+        |request, _| {
+            request
+                .gets(SHARD)
+                .then(|| Answer::redirect(request.path.clone()))
+        },
+        SHARD,
+    );
+    assert_eq!(
+        error,
+        format!("error: test/tiny, {SHARD}: more than 10 redirects")
+    );
+    let (error, _) = refused(
+        |request, _| {
+            request
+                .gets(SHARD)
+                .then(|| Answer::redirect("file:///etc/passwd"))
+        },
+        SHARD,
+    );
+    assert_eq!(
+        error,
+        format!(
+            "error: test/tiny, {SHARD}: redirected to `file:///etc/passwd`, which is not followed"
+        )
+    );
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_nowhere_else() {
+    // The repository was renamed: its new address needs the token, too.
+    let hub = Hub::with(|request, hub| match request.path.strip_suffix("?renamed") {
+        Some(path) => Some(hub.answer(&Request {
+            path: path.to_owned(),
+            ..request.clone()
+        })),
+        None if request.is_listing() => Some(Answer::redirect(format!("{}?renamed", request.path))),
+        None => None,
+    });
+    let scratch = Scratch::new();
+    scratch.write("hf/token", "hf_from_file\n");
+    let run = Run::of(command(&scratch, &hub, &["-v"]).env("HF_TOKEN", "hf_secret")).success();
+    assert!(!(run.stdout + &run.stderr).contains("hf_secret"));
+    let requests = hub.requests();
+    assert!(requests.iter().any(|request| request.is_cdn));
+    for request in requests {
+        let token = request.headers.get("authorization").map(String::as_str);
+        let expected = (!request.is_cdn).then_some("Bearer hf_secret");
+        assert_eq!(token, expected, "{}", request.path);
+    }
+}
+
+#[test]
+fn an_interrupted_download_is_resumed_by_the_next_run() {
+    let hub = Hub::with(|request, hub| {
+        let stalls = request.is_cdn && request.gets(SHARD) && request.earlier == 0;
+        stalls.then(|| Answer {
+            cut: Some(100_000),
+            stalls: true,
+            ..hub.answer(request)
+        })
+    });
+    let scratch = Scratch::new();
+    let child = process(&[], &scratch, &hub).spawn().unwrap();
+    let began = Instant::now();
+    let length = || fs::metadata(scratch.path(&partial(SHARD))).map_or(0, |file| file.len());
+    while length() < 100_000 {
+        assert!(began.elapsed() < Duration::from_mins(1));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let signalled = Instant::now();
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(signalled.elapsed() < Duration::from_secs(5));
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "error: interrupted\n"
+    );
+    assert_blobs_are_whole(&scratch);
+
+    generate(&scratch, &hub, &[]).success();
+    let requests = hub.requests();
+    let last = requests
+        .iter()
+        .rfind(|r| r.is_cdn && r.gets(SHARD))
+        .unwrap();
+    assert_eq!(last.range(), Some(100_000));
+    assert_blobs_are_whole(&scratch);
+}
+
+/// A file size limit stands for a full disk.
+#[test]
+fn a_full_disk_is_named_and_what_is_there_is_kept() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let line = "ulimit -f 400; exec \"$0\" \"$@\"";
+    let limited = process(&["sh", "-c", line], &scratch, &hub);
+    let error = Run::of(&mut assert_cmd::Command::from_std(limited)).failure(1);
+    let cache = format!(
+        "cannot write to the cache folder {}: ",
+        scratch.path("hf/hub").display()
+    );
+    assert!(error.contains(&cache), "{error}");
+    assert_blobs_are_whole(&scratch);
+    generate(&scratch, &hub, &[]).success();
+    assert_blobs_are_whole(&scratch);
+}
