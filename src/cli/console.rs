@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde::Serialize;
 
 use super::generate::LogLevel;
 use crate::error::{Error, Result};
@@ -28,6 +29,18 @@ pub fn write_result(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// A value as one JSON object, for [`write_result`].
+///
+/// # Errors
+/// [`Error::Output`] when it has no form in JSON.
+pub fn json_text(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Output {
+        path: "standard output".into(),
+        message: error.to_string(),
+    })?;
+    Ok(text + "\n")
 }
 
 /// What the bar shows of time, once a step is done.

@@ -11,7 +11,7 @@ use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::{ComponentWeights, LoadFormat, ModelSource};
+use crate::weights::{ComponentWeights, LoadFormat, ModelSource, StoredSize};
 
 /// The dtype each network computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,16 @@ impl Checkpoint {
             return Err(Error::checkpoint(text_encoder::FILE, message));
         }
         Ok(checkpoint)
+    }
+
+    /// The components with how much their files hold.
+    #[must_use]
+    pub fn stored_sizes(&self) -> [(&'static str, StoredSize); 3] {
+        [
+            ("text_encoder", self.text_encoder.stored_size()),
+            ("transformer", self.transformer.stored_size()),
+            ("vae", self.vae.stored_size()),
+        ]
     }
 
     /// Tokenises what `requests` need.

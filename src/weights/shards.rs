@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 
+use super::StoredSize;
 use super::blob::Blob;
 use super::fault::{fault, fault_with_hint};
 use super::files::{Index, WeightFiles};
@@ -82,6 +83,18 @@ impl Shards {
             }
         }
         Ok(())
+    }
+
+    /// What the headers describe.
+    pub(super) fn size(&self) -> StoredSize {
+        let mut size = StoredSize::default();
+        for Shard { header, .. } in &self.files {
+            size.bytes += header.metadata.data_len() as u64;
+            for tensor in header.metadata.tensors().values() {
+                size.parameters += tensor.shape.iter().product::<usize>() as u64;
+            }
+        }
+        size
     }
 
     /// Whether a shard holds the tensor.

@@ -1,0 +1,130 @@
+//! What this machine can run: facts, gathered without doing any of the work.
+//!
+//! A fact that cannot be found out is absent, never an error; what `generate` would refuse is the
+//! report's verdict.
+
+mod folders;
+mod host;
+mod libraries;
+mod model;
+mod text;
+
+use serde::Serialize;
+
+use self::folders::Folder;
+use self::host::{Cpu, HostMemory};
+use self::libraries::Library;
+use self::model::Component;
+use crate::device::{self, DeviceChoice, Gpu};
+use crate::error::{Error, Result};
+use crate::perf::commit_hash;
+use crate::profiler;
+use crate::weights::ModelSource;
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The program itself.
+    pub program: Program,
+    /// The CPU.
+    pub cpu: Cpu,
+    /// The machine's memory, where `/proc` tells.
+    pub memory: Option<HostMemory>,
+    /// Version of the NVIDIA driver that is loaded.
+    pub driver: Option<String>,
+    /// GPUs that this build can use.
+    pub gpus: Vec<Gpu>,
+    /// Libraries of the GPU; none without GPU support.
+    pub libraries: Vec<Library>,
+    /// Whether the driver lets this user record GPU work, where it tells.
+    pub profiling_permitted: Option<bool>,
+    /// Folders the program writes to.
+    pub folders: Vec<Folder>,
+    /// The device `generate` would use, with the reason.
+    pub device: Option<String>,
+    /// The components of the model asked for, where it is sound.
+    pub model: Option<Vec<Component>>,
+    /// Why `generate` would be refused.
+    pub refusal: Option<Refusal>,
+}
+
+/// The program itself.
+#[derive(Debug, Serialize)]
+pub struct Program {
+    /// Version of qwen-gen.
+    pub version: &'static str,
+    /// Commit it was built from.
+    pub commit: String,
+    /// Whether it has GPU support.
+    pub cuda: bool,
+    /// GPU architectures it has kernels for (`90`).
+    pub architectures: Vec<&'static str>,
+}
+
+/// Why `generate` would be refused.
+#[derive(Debug, Serialize)]
+pub struct Refusal {
+    /// What is wrong, as `generate` says it.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self {
+            reason: error.to_string(),
+            hint: error.hint().map(ToOwned::to_owned),
+        }
+    }
+}
+
+impl Report {
+    /// Looks at the machine, at `device`, and at the model at `model_path` if there is one.
+    #[must_use]
+    pub fn gather(model_path: Option<&str>, device: DeviceChoice) -> Self {
+        let model = model_path
+            .map(|path| model::components(&ModelSource::resolve(path)?))
+            .transpose();
+        let device = open(device);
+        let (model, no_model) = split(model);
+        let (device, no_device) = split(device);
+        let variable = |name: &str| std::env::var_os(name);
+        Self {
+            program: Program {
+                version: env!("CARGO_PKG_VERSION"),
+                commit: commit_hash(),
+                cuda: cfg!(feature = "cuda"),
+                architectures: option_env!("QWEN_GEN_ARCHITECTURES")
+                    .map_or(Vec::new(), |list| list.split(',').collect()),
+            },
+            cpu: Cpu::read(),
+            memory: HostMemory::read(),
+            driver: libraries::driver_version(),
+            gpus: device::gpus(),
+            libraries: libraries::find(),
+            profiling_permitted: libraries::profiling_permitted(),
+            folders: folders::find(variable, profiler::trace_folder(variable)),
+            device,
+            model: model.flatten(),
+            refusal: no_model.or(no_device),
+        }
+    }
+}
+
+/// Opens the device as `generate` does, with all that its operations stand on.
+fn open(choice: DeviceChoice) -> Result<String> {
+    let chosen = choice.open()?;
+    #[cfg(feature = "cuda")]
+    if chosen.device.is_cuda() {
+        crate::ops::cuda::context(&chosen.device)?;
+    }
+    Ok(chosen.reason)
+}
+
+fn split<T>(result: Result<T>) -> (Option<T>, Option<Refusal>) {
+    match result {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error.into())),
+    }
+}
