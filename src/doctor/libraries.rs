@@ -15,9 +15,16 @@ pub struct Library {
     pub without: &'static str,
 }
 
-/// Version of the kernel's driver.
+/// Version of the kernel's driver or, in a container that hides it, of CUDA (`CUDA 13.0`).
 pub(super) fn driver_version() -> Option<String> {
-    version_of(&fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+    let text = fs::read_to_string("/proc/driver/nvidia/version");
+    let version = text.ok().and_then(|text| version_of(&text));
+    #[cfg(feature = "cuda")]
+    let version = version.or_else(|| {
+        let cuda = crate::profiler::driver_version();
+        (cuda > 0).then(|| format!("CUDA {}.{}", cuda / 1000, cuda % 1000 / 10))
+    });
+    version
 }
 
 /// The first word of the first line that is a version (`580.159.04`).

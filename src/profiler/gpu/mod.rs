@@ -26,6 +26,8 @@ mod session;
 #[cfg(feature = "cuda")]
 pub(super) use self::cupti::version as cupti_version;
 #[cfg(feature = "cuda")]
+pub(super) use self::facts::driver_version;
+#[cfg(feature = "cuda")]
 pub(super) use self::session::{Collector, Session};
 
 #[cfg(not(feature = "cuda"))]
