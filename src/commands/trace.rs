@@ -12,7 +12,7 @@ use crate::trace::{self, Comparison, Report, SideBySide, Text};
 /// Reads the traces and writes to `out` what they say, or the page to its file.
 ///
 /// # Errors
-/// [`Error::Input`] when a trace cannot be used, before anything is written.
+/// [`Error::Input`](crate::Error::Input) when a trace cannot be used, before anything is written.
 pub fn run(args: &TraceArgs, out: &mut dyn Write) -> Result<()> {
     let top = args.top;
     let text = if let Some(path) = &args.html {

@@ -175,7 +175,7 @@ impl Cupti {
 }
 
 /// The version of the library, where it is there.
-pub(in crate::profiler) fn version() -> Option<u32> {
+pub(crate) fn version() -> Option<u32> {
     Some(Cupti::load().ok()?.version())
 }
 

@@ -56,7 +56,7 @@ pub(super) fn versions(cupti: &Cupti) -> Versions {
 }
 
 /// The CUDA version that the driver is for; 0 without a driver.
-pub(in crate::profiler) fn driver_version() -> u32 {
+pub(crate) fn driver_version() -> u32 {
     let mut driver = 0;
     // SAFETY: `driver` is a place for the result.
     #[expect(unsafe_code, reason = "a C function")]

@@ -24,9 +24,9 @@ mod parse;
 mod session;
 
 #[cfg(feature = "cuda")]
-pub(super) use self::cupti::version as cupti_version;
+pub(crate) use self::cupti::version as cupti_version;
 #[cfg(feature = "cuda")]
-pub(super) use self::facts::driver_version;
+pub(crate) use self::facts::driver_version;
 #[cfg(feature = "cuda")]
 pub(super) use self::session::{Collector, Session};
 
