@@ -62,6 +62,8 @@ fn kernels() {
     println!("cargo:rerun-if-changed=src/ops/cuda/common.cuh");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let architectures = architectures();
+    let list = architectures.join(",");
+    println!("cargo:rustc-env=QWEN_GEN_ARCHITECTURES={list}");
     for file in KERNELS {
         println!("cargo:rerun-if-changed={file}");
         let stem = Path::new(file).file_stem().expect("a file name");

@@ -1,6 +1,7 @@
 //! Which device a run uses, and why.
 
 use candle_core::{DType, Device};
+use serde::Serialize;
 
 use crate::error::{Error, Result, message_of};
 use crate::memory::size;
@@ -102,6 +103,48 @@ fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
         device,
         reason: format!("cuda:{index}: {name}"),
     })
+}
+
+/// A GPU as the driver knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Gpu {
+    /// N of `cuda:N`.
+    pub index: usize,
+    /// `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// `9.0`.
+    pub compute_capability: String,
+    /// All of its memory.
+    pub total_bytes: u64,
+    /// What nobody holds.
+    pub free_bytes: u64,
+}
+
+/// The GPUs that work here; none without GPU support.
+#[must_use]
+pub fn gpus() -> Vec<Gpu> {
+    #[cfg(feature = "cuda")]
+    {
+        use candle_core::cuda_backend::cudarc::driver::CudaContext;
+
+        let count = CudaContext::device_count().unwrap_or(0);
+        let gpu = |index| {
+            let context = CudaContext::new(index).ok()?;
+            let (free, total) = context.mem_get_info().ok()?;
+            let (major, minor) = context.compute_capability().ok()?;
+            Some(Gpu {
+                index,
+                name: context.name().ok()?,
+                compute_capability: format!("{major}.{minor}"),
+                total_bytes: total as u64,
+                free_bytes: free as u64,
+            })
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        (0..count).filter_map(gpu).collect()
+    }
+    #[cfg(not(feature = "cuda"))]
+    Vec::new()
 }
 
 /// Device memory of this process in bytes, from the pool that all tensors live in.

@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -69,6 +69,19 @@ pub fn check_writable(path: &Path) -> Result<()> {
         unwritable(path, message)
     })?;
     Ok(())
+}
+
+/// Where the program keeps what it need not find out twice: `$XDG_CACHE_HOME/qwen-gen`, else
+/// `~/.cache/qwen-gen`.
+#[must_use]
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("qwen-gen"))
 }
 
 /// Whether a write to either path replaces the other's file. Their folders must exist.

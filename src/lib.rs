@@ -13,6 +13,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod device;
+pub mod doctor;
 pub mod error;
 pub mod files;
 pub mod hub;

@@ -12,7 +12,7 @@ use qwen_gen::Error;
 use qwen_gen::allocator::{self, Allocator};
 use qwen_gen::cli::console::Console;
 use qwen_gen::cli::{Cli, Command, upstream_flag};
-use qwen_gen::commands::{compare_perf, completions, generate, trace};
+use qwen_gen::commands::{compare_perf, completions, doctor, generate, trace};
 
 /// The program's exit codes; after a signal it is 128 + the signal's number.
 const DONE: u8 = 0;
@@ -60,6 +60,12 @@ fn run(started: Instant) -> ExitCode {
             }),
         Command::Trace(args) => trace::run(&args, &mut std::io::stdout())
             .map(|()| DONE)
+            .map_err(anyhow::Error::from),
+        Command::Doctor(args) => doctor::run(&args, &mut std::io::stdout())
+            .map(|verdict| match verdict {
+                doctor::Verdict::Runs => DONE,
+                doctor::Verdict::Refused => FAILED,
+            })
             .map_err(anyhow::Error::from),
         Command::Completions { shell } => completions::run(shell, &mut std::io::stdout())
             .map(|()| DONE)

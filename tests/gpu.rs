@@ -7,10 +7,15 @@
 
 mod common;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 use common::{Case, LatentsOfSteps, assert_close, assert_same_picture, read_png};
+use qwen_gen::config::ModelConfig;
 use qwen_gen::device::DeviceChoice;
+use qwen_gen::model::transformer::{Placement, Transformer};
 use qwen_gen::pipeline::{ImageRequest, Picture};
+use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 
 /// Products and sums have another order than the reference's on the CPU.
 const LATENTS: f32 = 2e-5;
@@ -106,5 +111,58 @@ fn bf16_pictures_are_as_near_as_the_references_own() -> Result<()> {
     let (latents, pixels) = (latents_sum / 4.0, pixels_sum / 4.0);
     println!("mean: latents {latents:.4} of {BF16_LATENTS}, pixels {pixels:.3} of {BF16_PIXELS}");
     assert!(latents <= BF16_LATENTS && pixels <= BF16_PIXELS);
+    Ok(())
+}
+
+/// Hands a component's bf16 tensors out as f32: the same weights in higher precision.
+struct Widened<'a>(VarBuilder<'a>);
+
+impl SimpleBackend for Widened<'_> {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, _: &Device) -> Result<Tensor> {
+        self.0.get(shape, name)?.to_dtype(dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name} is asked for without a shape")
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_tensor(name)
+    }
+}
+
+/// All 60 blocks with random weights, one step at 1024x1024 with guidance.
+#[test]
+fn full_size_prediction_in_bf16_is_near_that_in_f32() -> Result<()> {
+    let Some(device) = gpu() else { return Ok(()) };
+    let source = ModelSource::Folder("benches/full-size".into());
+    let config = ModelConfig::read(&source)
+        .expect("configuration")
+        .transformer;
+    let format = LoadFormat::Dummy;
+    let weights = ComponentWeights::open(&source, "transformer", format).expect("weights");
+    let texts = [51, 6].map(|tokens| {
+        let shape = (tokens, config.joint_attention_dim);
+        Tensor::randn(0f32, 1.0, shape, &device).expect("random values")
+    });
+    let latents = Tensor::randn(0f32, 1.0, (64 * 64, config.in_channels), &device)?;
+    let predict = |vb: &VarBuilder<'_>| -> Result<Tensor> {
+        let transformer = Transformer::new(&config, vb, &[0.7], Placement::Resident)?;
+        let conditioning = transformer.condition(&[&texts[0], &texts[1]], (64, 64))?;
+        let prediction = transformer.forward(&latents, &conditioning, 0)?;
+        prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)
+    };
+    let stored = weights.var_builder(DType::BF16, &device);
+    let bf16 = predict(&stored)?;
+    let widened = Box::new(Widened(stored));
+    let f32 = predict(&VarBuilder::from_backend(
+        widened,
+        DType::F32,
+        device.clone(),
+    ))?;
+    let norm = |x: &Tensor| x.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>();
+    let error = norm(&(&bf16 - &f32)?)? / norm(&f32)?;
+    println!("full-size prediction, bf16 against f32: relative error {error:.4}");
+    assert!(error < 0.02, "{error}");
     Ok(())
 }

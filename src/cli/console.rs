@@ -10,6 +10,7 @@ use candle_core::Tensor;
 use indicatif::{
     BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
 };
+use serde::Serialize;
 
 use super::download::Download;
 use super::generate::LogLevel;
@@ -32,6 +33,18 @@ pub fn write_result(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// A value as one JSON object, for [`write_result`].
+///
+/// # Errors
+/// [`Error::Output`] when it has no form in JSON.
+pub fn json_text(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Output {
+        path: "standard output".into(),
+        message: error.to_string(),
+    })?;
+    Ok(text + "\n")
 }
 
 /// What the bar shows of time, once a step is done.

@@ -2,6 +2,7 @@
 
 pub mod compare_perf;
 pub mod console;
+pub mod doctor;
 mod download;
 pub mod generate;
 pub mod trace;
@@ -37,6 +38,8 @@ pub enum Command {
     ComparePerf(compare_perf::ComparePerfArgs),
     /// Tell what a trace says
     Trace(trace::TraceArgs),
+    /// Tell what this machine can run
+    Doctor(doctor::DoctorArgs),
     /// Print a shell completion script
     Completions {
         /// The shell

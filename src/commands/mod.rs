@@ -2,5 +2,6 @@
 
 pub mod compare_perf;
 pub mod completions;
+pub mod doctor;
 pub mod generate;
 pub mod trace;

@@ -3,18 +3,16 @@
 use std::io::Write;
 use std::path::Path;
 
-use serde::Serialize;
-
-use crate::cli::console::write_result;
+use crate::cli::console::{json_text, write_result};
 use crate::cli::trace::TraceArgs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::trace::{self, Comparison, Report, SideBySide, Text};
 
 /// Reads the traces and writes to `out` what they say, or the page to its file.
 ///
 /// # Errors
-/// [`Error::Input`] when a trace cannot be used, before anything is written.
+/// [`Error::Input`](crate::Error::Input) when a trace cannot be used, before anything is written.
 pub fn run(args: &TraceArgs, out: &mut dyn Write) -> Result<()> {
     let top = args.top;
     let text = if let Some(path) = &args.html {
@@ -22,7 +20,7 @@ pub fn run(args: &TraceArgs, out: &mut dyn Write) -> Result<()> {
     } else if let Some(other) = &args.other {
         let comparison = Comparison::new(Report::read(&args.file)?, Report::read(other)?);
         if args.json {
-            json(&comparison)?
+            json_text(&comparison)?
         } else {
             let comparison = &comparison;
             SideBySide { comparison, top }.to_string()
@@ -30,7 +28,7 @@ pub fn run(args: &TraceArgs, out: &mut dyn Write) -> Result<()> {
     } else {
         let report = Report::read(&args.file)?;
         if args.json {
-            json(&report)?
+            json_text(&report)?
         } else {
             let report = &report;
             Text { report, top }.to_string()
@@ -44,12 +42,4 @@ fn write_page(args: &TraceArgs, path: &Path) -> Result<String> {
     let page = trace::page(&args.file, args.picture.as_deref())?;
     files::write_atomic(path, |out| out.write_all(page.as_bytes()))?;
     Ok(format!("Page saved to {}\n", path.display()))
-}
-
-fn json(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Output {
-        path: "standard output".into(),
-        message: error.to_string(),
-    })?;
-    Ok(text + "\n")
 }

@@ -38,6 +38,14 @@ pub use self::repository::{Repository, RepositoryId, Revision};
 use self::settings::Settings;
 use crate::error::Result;
 
+/// Where the environment's variables say that the cache is.
+///
+/// # Errors
+/// A usage error naming the variable whose value is wrong.
+pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+    Ok(Settings::read(variable)?.cache)
+}
+
 /// The hub and the cache of its files.
 #[derive(Debug)]
 pub struct Hub {

@@ -278,12 +278,7 @@ mod tests {
         let sampling = Sampling {
             width: 1024,
             height: 1024,
-            num_inference_steps: 50,
-            flow_shift: None,
-            true_cfg_scale: 4.0,
-            negative_prompt: String::new(),
-            generator_device: crate::noise::GeneratorDevice::Cuda,
-            max_sequence_length: 1024,
+            ..Sampling::default()
         };
         let precisions = Precisions {
             text_encoder: DType::BF16,

@@ -10,7 +10,7 @@ use crate::memory::{Footprint, Offload};
 use crate::model::transformer;
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource};
+use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource, StoredSize};
 
 /// The dtype each network computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,16 @@ impl Checkpoint {
         texts: &TextEncodings,
     ) -> Footprint {
         Footprint::new(&self.config, sampling, precisions, texts.longest())
+    }
+
+    /// The components with how much their files hold.
+    #[must_use]
+    pub fn stored_sizes(&self) -> [(&'static str, StoredSize); 3] {
+        [
+            ("text_encoder", self.text_encoder.stored_size()),
+            ("transformer", self.transformer.stored_size()),
+            ("vae", self.vae.stored_size()),
+        ]
     }
 
     /// Tokenises what `requests` need.

@@ -48,6 +48,22 @@ pub struct Sampling {
     pub max_sequence_length: usize,
 }
 
+/// Upstream's defaults.
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            width: 1280,
+            height: 720,
+            num_inference_steps: 50,
+            flow_shift: None,
+            true_cfg_scale: 4.0,
+            negative_prompt: " ".to_owned(),
+            generator_device: GeneratorDevice::Cuda,
+            max_sequence_length: 1024,
+        }
+    }
+}
+
 impl Sampling {
     /// Whether the unconditional branch runs.
     #[must_use]

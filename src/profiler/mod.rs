@@ -28,6 +28,8 @@ use candle_core::{Device, Tensor};
 
 pub use self::clock::Timestamp;
 pub use self::gpu::MAX_RECORD_BYTES;
+#[cfg(feature = "cuda")]
+pub(crate) use self::gpu::{cupti_version, driver_version};
 pub use self::nvtx::Nvtx;
 pub use self::recording::{MAX_LATENTS_BYTES, Profile};
 pub use self::schedule::{Extent, Window};

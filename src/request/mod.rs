@@ -18,14 +18,13 @@ pub use self::prompts::read_prompt_file;
 use self::prompts::resolve_negative_prompt;
 use self::seeds::resolve_seeds;
 pub use self::size::SizeArgs;
-use self::size::resolve_size;
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::memory::OffloadChoices;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
-use crate::weights::{LoadFormat, ModelSource};
+use crate::weights::LoadFormat;
 
 /// Most denoising steps: one for each of the training timesteps.
 const MAX_STEPS: usize = 1000;
@@ -151,12 +150,8 @@ impl GenerateRequest {
     pub fn resolve(choices: Choices) -> Result<Self> {
         let model = ModelName::resolve(&choices.model_path, choices.revision.as_deref())?;
         let loras = resolve_loras(&choices.lora)?;
-        let default_size = match model {
-            ModelName::Source(ModelSource::BuiltinTiny) => (256, 256),
-            ModelName::Source(ModelSource::Folder(_)) | ModelName::Repository(_) => (1280, 720),
-        };
         let mut warnings = Vec::new();
-        let (width, height) = resolve_size(choices.size, default_size, &mut warnings)?;
+        let (width, height) = choices.size.resolve(model.default_size(), &mut warnings)?;
         let steps = choices.num_inference_steps;
         in_range("--num-inference-steps", steps, 1..=MAX_STEPS)?;
         in_range(

@@ -17,7 +17,10 @@ pub enum ModelName {
 
 impl ModelName {
     /// Tells a repository from what is on this machine, which wins.
-    pub(super) fn resolve(model_path: &str, revision: Option<&str>) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A usage error when it is neither, or the revision makes no sense.
+    pub(crate) fn resolve(model_path: &str, revision: Option<&str>) -> Result<Self> {
         // A folder that cannot be looked at is an error, and no repository.
         let is_here = Path::new(model_path).try_exists().unwrap_or(true);
         let id = RepositoryId::parse(model_path).filter(|_| !is_here);
@@ -44,6 +47,14 @@ impl ModelName {
                     ),
                 })
             }
+        }
+    }
+
+    /// Width and height of a picture when none are given.
+    pub(crate) fn default_size(&self) -> (usize, usize) {
+        match self {
+            Self::Source(ModelSource::BuiltinTiny) => (256, 256),
+            Self::Source(ModelSource::Folder(_)) | Self::Repository(_) => (1280, 720),
         }
     }
 }

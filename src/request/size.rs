@@ -16,40 +16,42 @@ pub struct SizeArgs {
     pub preset: Option<(usize, usize)>,
 }
 
-/// Width and height: a preset, what was given, the missing side in the default's proportion.
-pub(super) fn resolve_size(
-    size: SizeArgs,
-    default: (usize, usize),
-    warnings: &mut Vec<String>,
-) -> Result<(usize, usize)> {
-    // Upstream derives a missing side from 16:9, not from its default of 1280x720 pixels.
-    let (across, down) = if default.0 == default.1 {
-        (1, 1)
-    } else {
-        (16, 9)
-    };
-    for (flag, side) in [("--width", size.width), ("--height", size.height)] {
-        if let Some(side) = side {
-            in_range(flag, side, SIDE)?;
+impl SizeArgs {
+    /// Width and height: a preset, what was given, the missing side in the default's proportion.
+    pub(crate) fn resolve(
+        self,
+        default: (usize, usize),
+        warnings: &mut Vec<String>,
+    ) -> Result<(usize, usize)> {
+        // Upstream derives a missing side from 16:9, not from its default of 1280x720 pixels.
+        let (across, down) = if default.0 == default.1 {
+            (1, 1)
+        } else {
+            (16, 9)
+        };
+        for (flag, side) in [("--width", self.width), ("--height", self.height)] {
+            if let Some(side) = side {
+                in_range(flag, side, SIDE)?;
+            }
         }
+        let (width, height) = match (self.preset, self.width, self.height) {
+            (Some(preset), ..) => preset,
+            (None, None, None) => default,
+            (None, Some(width), None) => (width, width * down / across),
+            (None, None, Some(height)) => (height * across / down, height),
+            (None, Some(width), Some(height)) => (width, height),
+        };
+        in_range("--width", width, SIDE)?;
+        in_range("--height", height, SIDE)?;
+        let rounded = (width / 16 * 16, height / 16 * 16);
+        if rounded != (width, height) {
+            warnings.push(format!(
+                "{width}x{height} is rounded down to {}x{}: sides are multiples of 16",
+                rounded.0, rounded.1
+            ));
+        }
+        Ok(rounded)
     }
-    let (width, height) = match (size.preset, size.width, size.height) {
-        (Some(preset), ..) => preset,
-        (None, None, None) => default,
-        (None, Some(width), None) => (width, width * down / across),
-        (None, None, Some(height)) => (height * across / down, height),
-        (None, Some(width), Some(height)) => (width, height),
-    };
-    in_range("--width", width, SIDE)?;
-    in_range("--height", height, SIDE)?;
-    let rounded = (width / 16 * 16, height / 16 * 16);
-    if rounded != (width, height) {
-        warnings.push(format!(
-            "{width}x{height} is rounded down to {}x{}: sides are multiples of 16",
-            rounded.0, rounded.1
-        ));
-    }
-    Ok(rounded)
 }
 
 #[cfg(test)]
@@ -63,7 +65,7 @@ mod tests {
             height,
             preset,
         };
-        resolve_size(size, (1280, 720), &mut Vec::new())
+        size.resolve((1280, 720), &mut Vec::new())
     }
 
     #[test]
@@ -86,7 +88,7 @@ mod tests {
             height,
             preset,
         };
-        assert_eq!(resolve_size(size, (1280, 720), &mut warnings)?, (96, 64));
+        assert_eq!(size.resolve((1280, 720), &mut warnings)?, (96, 64));
         assert_eq!(warnings.len(), 1);
         Ok(())
     }

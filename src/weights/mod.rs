@@ -44,6 +44,15 @@ pub enum LoadFormat {
     Dummy,
 }
 
+/// How much a component's files hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoredSize {
+    /// Numbers in its tensors.
+    pub parameters: u64,
+    /// Bytes of its tensors.
+    pub bytes: u64,
+}
+
 /// The tensors of one component.
 #[derive(Debug)]
 pub struct ComponentWeights {
@@ -97,6 +106,15 @@ impl ComponentWeights {
     #[must_use]
     pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'_> {
         VarBuilder::from_backend(Box::new(self), dtype, device.clone())
+    }
+
+    /// How much the files hold, by their headers; nothing without files.
+    #[must_use]
+    pub fn stored_size(&self) -> StoredSize {
+        match &self.tensors {
+            Tensors::Stored(shards) => shards.size(),
+            Tensors::Dummy => StoredSize::default(),
+        }
     }
 
     /// Bytes of its own tensors read from files so far.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
 
+use super::StoredSize;
 use super::fault::fault;
 use super::files::{Index, WeightFiles};
 use super::source::ModelSource;
@@ -66,6 +67,18 @@ impl Shards {
             }
         }
         Ok(())
+    }
+
+    /// What the headers describe.
+    pub(super) fn size(&self) -> StoredSize {
+        let mut size = StoredSize::default();
+        for file in &self.files {
+            for info in file.tensors().iter().filter_map(|tensor| file.info(tensor)) {
+                size.bytes += (info.data_offsets.1 - info.data_offsets.0) as u64;
+                size.parameters += info.shape.iter().product::<usize>() as u64;
+            }
+        }
+        size
     }
 
     /// Whether a shard holds the tensor.

@@ -36,6 +36,7 @@ use crate::weights::last_temporal_slice;
 /// channels are alive at once, in bf16 0.81 GB at 1024x1024 and 3.2 GB at 2048x2048. A band of this
 /// height, with 28 rows beside it at every resolution, has 0.22 and 0.45 GB. The rows beside it are a
 /// fifth (1024x1024) to a quarter (2048x2048) more work; bands half as high would be half more.
+/// On the CPU in f32 at 1024x1024 the process grew by 0.57 GB where the whole picture took 1.84 GB.
 pub const BAND_ROWS: usize = 32;
 
 /// Decodes latents to a picture.

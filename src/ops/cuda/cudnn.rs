@@ -16,6 +16,11 @@ use self::graph::{DataType, Graph, Library, Operation, Plan, TensorSpec};
 /// The first version whose attention is a single operation.
 const MIN_VERSION: usize = 91_301;
 
+/// The version of the library, where it is there and new enough.
+pub(crate) fn library_version() -> Option<usize> {
+    graph::library_version().filter(|version| *version >= MIN_VERSION)
+}
+
 /// Attention of `tokens` rows of fused q, k, v in bf16; no mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AttentionPlan {

@@ -174,6 +174,11 @@ impl Cupti {
     }
 }
 
+/// The version of the library, where it is there.
+pub(crate) fn version() -> Option<u32> {
+    Some(Cupti::load().ok()?.version())
+}
+
 /// The system's library, the toolkit's, and those of versions with the same records.
 fn candidates() -> Vec<PathBuf> {
     let toolkit = std::env::var_os("CUDA_HOME").map_or("/usr/local/cuda".into(), PathBuf::from);

@@ -48,13 +48,18 @@ pub(super) fn properties(device: &CudaDevice) -> Result<DeviceProperties, Driver
 
 /// CUPTI's version, the runtime's that the program was built with, and the driver's.
 pub(super) fn versions(cupti: &Cupti) -> Versions {
+    Versions {
+        cupti: cupti.version(),
+        runtime: CUDA_VERSION,
+        driver: driver_version(),
+    }
+}
+
+/// The CUDA version that the driver is for; 0 without a driver.
+pub(crate) fn driver_version() -> u32 {
     let mut driver = 0;
     // SAFETY: `driver` is a place for the result.
     #[expect(unsafe_code, reason = "a C function")]
     let _ = unsafe { cuDriverGetVersion(&raw mut driver) };
-    Versions {
-        cupti: cupti.version(),
-        runtime: CUDA_VERSION,
-        driver: driver.unsigned_abs(),
-    }
+    driver.unsigned_abs()
 }

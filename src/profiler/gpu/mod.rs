@@ -24,6 +24,10 @@ mod parse;
 mod session;
 
 #[cfg(feature = "cuda")]
+pub(crate) use self::cupti::version as cupti_version;
+#[cfg(feature = "cuda")]
+pub(crate) use self::facts::driver_version;
+#[cfg(feature = "cuda")]
 pub(super) use self::session::{Collector, Session};
 
 #[cfg(not(feature = "cuda"))]

@@ -27,7 +27,7 @@ pub(super) struct Algorithms {
 impl Algorithms {
     /// Reads the file; one that is missing or makes no sense is an empty one.
     pub(super) fn open(stream: &Arc<CudaStream>) -> Self {
-        let file = cache_folder().map(|folder| folder.join(file_name(stream)));
+        let file = files::cache_folder().map(|folder| folder.join(file_name(stream)));
         let bytes = file
             .as_ref()
             .and_then(|f| files::read_bounded(f, MAX_BYTES).ok());
@@ -97,18 +97,7 @@ fn file_name(stream: &Arc<CudaStream>) -> String {
 }
 
 #[expect(unsafe_code, reason = "raw library call")]
-fn library_version() -> usize {
+pub(super) fn library_version() -> usize {
     // SAFETY: takes and changes nothing.
     unsafe { sys::cublasLtGetVersion() }
-}
-
-/// `$XDG_CACHE_HOME/qwen-gen`, else `~/.cache/qwen-gen`.
-fn cache_folder() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("qwen-gen"))
 }

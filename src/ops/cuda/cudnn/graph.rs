@@ -90,6 +90,20 @@ const SCALE_ID: i64 = 100;
 /// The id of the convolution's result before its bias, which is nowhere in memory.
 const VIRTUAL_ID: i64 = 101;
 
+/// The library's file, in every cuDNN 9.
+const FILE: &str = "libcudnn.so.9";
+
+/// The version of the library, where it is there.
+#[expect(unsafe_code, reason = "raw library calls")]
+pub(super) fn library_version() -> Option<usize> {
+    // SAFETY: the symbol has this signature, takes and changes nothing.
+    unsafe {
+        let library = SharedLibrary::new(FILE).ok()?;
+        let version: unsafe extern "C" fn() -> usize = *library.get(b"cudnnGetVersion").ok()?;
+        Some(version())
+    }
+}
+
 /// Entry points of the library and a handle on a stream.
 pub(super) struct Library {
     handle: Handle,
@@ -145,7 +159,7 @@ impl Library {
     pub(super) fn open(stream: *mut c_void) -> Option<Self> {
         // SAFETY: the symbols have these signatures in every cuDNN 9.
         unsafe {
-            let library = SharedLibrary::new("libcudnn.so.9").ok()?;
+            let library = SharedLibrary::new(FILE).ok()?;
             let create_handle: unsafe extern "C" fn(*mut Handle) -> Status =
                 *library.get(b"cudnnCreate").ok()?;
             let set_stream: unsafe extern "C" fn(Handle, *mut c_void) -> Status =

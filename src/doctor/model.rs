@@ -1,0 +1,102 @@
+//! A checkpoint's components and what they would take on the device.
+
+use std::fmt;
+use std::sync::mpsc;
+
+use serde::Serialize;
+
+use crate::device::{self, Chosen};
+use crate::error::Result;
+use crate::hub::{self, Hub};
+use crate::memory::{Budget, MemoryPlan, OffloadChoices};
+use crate::pipeline::{Checkpoint, ImageRequest, Sampling};
+use crate::request::{ModelName, PrecisionChoices, SizeArgs};
+use crate::weights::{LoadFormat, ModelSource, StoredSize};
+
+/// A model that `generate` could load.
+#[derive(Debug, Serialize)]
+pub struct Model {
+    /// As the headers of its files describe them.
+    pub components: Vec<Component>,
+    /// What would be on the device when.
+    pub plan: serde_json::Value,
+    /// The plan for people.
+    #[serde(skip)]
+    pub plan_text: String,
+}
+
+/// One component of a checkpoint.
+#[derive(Debug, Serialize)]
+pub struct Component {
+    /// Its folder.
+    pub name: &'static str,
+    /// Numbers in its tensors.
+    pub parameters: u64,
+    /// Bytes of its tensors, as they are stored.
+    pub bytes: u64,
+}
+
+/// A repository that the cache does not have: nothing can be said of it without a download.
+#[derive(Debug)]
+pub(super) struct NotHere(String);
+
+impl fmt::Display for NotHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: not in the cache; generate would download it",
+            self.0
+        )
+    }
+}
+
+/// Opens the checkpoint as `generate` does and plans a picture of this size, with guidance.
+pub(super) fn look_at(
+    model_path: &str,
+    size: SizeArgs,
+    chosen: &Chosen,
+) -> Result<Result<Model, NotHere>> {
+    let name = ModelName::resolve(model_path, None)?;
+    let (width, height) = size.resolve(name.default_size(), &mut Vec::new())?;
+    let source = match name {
+        ModelName::Source(source) => source,
+        ModelName::Repository(repository) => {
+            let offline = |variable: &str| match variable {
+                "HF_HUB_OFFLINE" => Some("1".into()),
+                _ => std::env::var_os(variable),
+            };
+            let hub = Hub::new(offline, mpsc::channel().0)?;
+            match hub::checkpoint(&hub, &repository, LoadFormat::Auto) {
+                Ok(folder) => ModelSource::Folder(folder),
+                Err(_) => return Ok(Err(NotHere(repository.to_string()))),
+            }
+        }
+    };
+    let checkpoint = Checkpoint::open(&source, LoadFormat::Auto)?;
+    let component = |(name, size): (_, StoredSize)| Component {
+        name,
+        parameters: size.parameters,
+        bytes: size.bytes,
+    };
+    let components = checkpoint.stored_sizes().map(component).into();
+
+    let sampling = Sampling {
+        width,
+        height,
+        ..Sampling::default()
+    };
+    let image = ImageRequest {
+        prompt: String::new(),
+        seed: 0,
+    };
+    let texts = checkpoint.tokenise(&[image], &sampling)?;
+    let precisions = PrecisionChoices::default().or_default(device::default_dtype(&chosen.device));
+    let footprint = checkpoint.footprint(&sampling, precisions, &texts);
+    let budget = Budget::of(&chosen.device)?;
+    let plan = MemoryPlan::new(footprint, OffloadChoices::default(), budget)?;
+    Ok(Ok(Model {
+        components,
+        plan: plan.json(),
+        plan_text: format!("{width}x{height}, {plan}"),
+    }))
+}
