@@ -77,7 +77,7 @@ impl fmt::Display for Report {
             );
             row("model", fact)?;
         }
-        for model in &self.model {
+        if let Some(model) = &self.model {
             row(
                 "plan",
                 model.plan_text.replace('\n', &format!("\n{:LABEL$} ", "")),

@@ -5,6 +5,7 @@
 
 pub(crate) mod blas;
 pub(crate) mod cudnn;
+mod pinned;
 pub(crate) mod streaming;
 mod upload;
 

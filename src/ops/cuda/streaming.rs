@@ -6,15 +6,16 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, result};
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, result};
 use candle_core::{Device, Error, Result, Tensor};
 
+use super::pinned::Pinned;
 use super::{address, context, empty};
 
 /// The tensors of one group, one after the other.
 #[derive(Debug)]
 pub(crate) struct Parked {
-    memory: PinnedHostSlice<u8>,
+    memory: Pinned,
     /// Bytes of each.
     sizes: Vec<usize>,
 }
@@ -30,10 +31,8 @@ impl Parked {
         let size = |t: &&mut Tensor| t.elem_count() * t.dtype().size_in_bytes();
         let sizes: Vec<usize> = tensors.iter().map(size).collect();
         let total = sizes.iter().sum();
-        // SAFETY: bytes have no invalid values, and every one of them is written below.
-        let mut memory =
-            unsafe { stream.context().alloc_pinned_with_flags(total, 0) }.map_err(Error::wrap)?;
-        let mut rest = memory.as_mut_slice().map_err(Error::wrap)?;
+        let mut memory = Pinned::new(stream.context(), total)?;
+        let mut rest = memory.as_mut_slice();
         for (tensor, size) in tensors.iter().zip(&sizes) {
             let (part, others) = rest.split_at_mut(*size);
             // SAFETY: the tensor has as many bytes as the part, and both outlive the copy.
@@ -135,7 +134,7 @@ impl Streaming {
         let group = &self.groups[position % self.groups.len()];
         let copies = &self.copies;
         copies.wait(&slot.free).map_err(Error::wrap)?;
-        let mut rest = group.memory.as_slice().map_err(Error::wrap)?;
+        let mut rest = group.memory.as_slice();
         for (tensor, size) in slot.tensors.iter().zip(&group.sizes) {
             let (part, others) = rest.split_at(*size);
             // SAFETY: the slot's tensor is as large as the group's, and the host's memory lives
