@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use qwen_gen::hub::{Hub as Client, Repository, RepositoryId, Revision};
+use safetensors::tensor::{Dtype, TensorView};
 
 use crate::program::{Run, Scratch};
 use crate::server::{Answer, COMMIT, Hub, etag, files, model};
@@ -247,4 +248,45 @@ fn one_file_can_be_had_alone() {
         .unwrap_err()
         .to_string();
     assert_eq!(error, "test/tiny, vae/none: no such file in the repository");
+}
+
+#[test]
+fn an_adapter_comes_from_a_repository_too() {
+    const D: usize = 160;
+    let bytes: Vec<u8> = (0..D).flat_map(|_| 0.5_f32.to_le_bytes()).collect();
+    let tensor = |shape: [usize; 2]| TensorView::new(Dtype::F32, shape.to_vec(), &bytes).unwrap();
+    let layer = "transformer_blocks.2.attn.to_q";
+    let tensors = [
+        (format!("{layer}.lora_down.weight"), tensor([1, D])),
+        (format!("{layer}.lora_up.weight"), tensor([D, 1])),
+    ];
+    let adapter = safetensors::serialize(tensors, None).unwrap();
+    let hub = Hub::with(move |request, _| {
+        if request.path == "/api/models/test/lora/revision/main" {
+            let names = ["a.safetensors", "b.safetensors", "README.md"];
+            let siblings = names.map(|name| serde_json::json!({ "rfilename": name }));
+            let info = serde_json::json!({ "sha": COMMIT, "siblings": siblings });
+            return Some(Answer::ok(info.to_string()));
+        }
+        let path = format!("/test/lora/resolve/{COMMIT}/b.safetensors");
+        (request.path == path).then(|| Answer::ok(adapter.clone()).with("etag", "\"b\""))
+    });
+    let scratch = Scratch::new();
+    let from_hub = ["--lora-path", "test/lora"];
+    let error = generate(&scratch, &hub, &from_hub).failure(2);
+    assert_eq!(
+        error,
+        "error: --lora-path `test/lora`: several files: a.safetensors, b.safetensors"
+    );
+    let named = [
+        &from_hub[..],
+        &["--lora-weight-name", "b.safetensors", "--json"],
+    ]
+    .concat();
+    let json = generate(&scratch, &hub, &named).success().json();
+    let file = json["loras"][0]["file"].as_str().unwrap();
+    assert!(
+        file.ends_with(&format!("snapshots/{COMMIT}/b.safetensors")),
+        "{file}"
+    );
 }

@@ -64,12 +64,11 @@ impl LoraFile {
             return Ok(None);
         };
         let read = |key: &str| -> Result<Tensor> {
-            let stored = self.file.read(key, info(&self.file, key), &Device::Cpu)?;
+            let stored = self.file.read(key, info(&self.file, key), device)?;
             Ok(stored.to_dtype(DType::F32)?)
         };
         let down = (read(down)? * *factor)?.t()?.contiguous()?;
-        let down = Linear::from_tensors(down.to_device(device)?, None);
-        Ok(Some(linear(&read(up)?.to_device(device)?, &down)?))
+        Ok(Some(linear(&read(up)?, &Linear::from_tensors(down, None))?))
     }
 }
 
