@@ -50,6 +50,7 @@ const KERNELS: &[&str] = &[
     "src/ops/guidance.cu",
     "src/ops/layer_norm.cu",
     "src/ops/joint_qkv.cu",
+    "src/ops/merge_low_rank.cu",
     "src/ops/rms_norm_silu.cu",
     "src/ops/rope_half.cu",
     "src/ops/to_bytes.cu",

@@ -29,6 +29,7 @@ pub use lora::Lora;
 pub use source::ModelSource;
 
 use crate::error::{Error, Result};
+use crate::ops::merge_low_rank;
 use lora::Adapters;
 use shards::Shards;
 
@@ -123,17 +124,12 @@ impl ComponentWeights {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// The component's `own` tensor with what adapters add to it, rounded once, after the sum.
-    fn merged(
-        &self,
-        name: &str,
-        dtype: DType,
-        device: &Device,
-        own: impl FnOnce(DType) -> candle_core::Result<Tensor>,
-    ) -> candle_core::Result<Tensor> {
-        match self.adapters.delta(name, device).map_err(message)? {
-            None => own(dtype),
-            Some(delta) => (own(DType::F32)? + delta)?.to_dtype(dtype),
+    /// A tensor as it is `stored`, with what adapters add to it, rounded once, after the sum.
+    fn merged(&self, name: &str, dtype: DType, stored: &Tensor) -> candle_core::Result<Tensor> {
+        let factors = self.adapters.factors(name, stored.device());
+        match factors.map_err(message)? {
+            None => stored.to_dtype(dtype),
+            Some((up, down)) => merge_low_rank(stored, &up, &down, dtype),
         }
     }
 
@@ -142,13 +138,12 @@ impl ComponentWeights {
         shards: &Shards,
         name: &str,
         expected: Option<&[usize]>,
-        dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let stored = shards.read(name, expected, device).map_err(message)?;
         let bytes = stored.elem_count() * stored.dtype().size_in_bytes();
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
-        stored.to_dtype(dtype)
+        Ok(stored)
     }
 }
 
@@ -161,10 +156,11 @@ impl SimpleBackend for &ComponentWeights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        self.merged(name, dtype, device, |dtype| match &self.tensors {
-            Tensors::Stored(shards) => self.read(shards, name, Some(shape.dims()), dtype, device),
+        let stored = match &self.tensors {
+            Tensors::Stored(shards) => self.read(shards, name, Some(shape.dims()), device),
             Tensors::Dummy => dummy::tensor(self.component, name, &shape, dtype, device),
-        })
+        };
+        self.merged(name, dtype, &stored?)
     }
 
     fn get_unchecked(
@@ -173,10 +169,11 @@ impl SimpleBackend for &ComponentWeights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        self.merged(name, dtype, device, |dtype| match &self.tensors {
-            Tensors::Stored(shards) => self.read(shards, name, None, dtype, device),
+        let stored = match &self.tensors {
+            Tensors::Stored(shards) => self.read(shards, name, None, device),
             Tensors::Dummy => candle_core::bail!("dummy weights need the shape of `{name}`"),
-        })
+        };
+        self.merged(name, dtype, &stored?)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -33,6 +33,7 @@ const MODULES: &[(&str, &[u8])] = modules![
     "guidance",
     "joint_qkv",
     "layer_norm",
+    "merge_low_rank",
     "rms_norm_silu",
     "rope_half",
     "to_bytes",

@@ -1,4 +1,4 @@
-//! One LoRA file: which layers it changes, checked against the component; the product of a pair.
+//! One LoRA file: which layers it changes, checked against the component; the factors of each change.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,6 @@ use super::Lora;
 use super::keys::{Names, Part};
 use super::peft::{self, PeftConfig};
 use crate::error::{Error, Result};
-use crate::ops::{Linear, linear};
 use crate::weights::blob::Blob;
 use crate::weights::fault::{fault, fault_with_hint};
 use crate::weights::files::listing;
@@ -58,8 +57,9 @@ impl LoraFile {
         Ok(Self { file, pairs })
     }
 
-    /// What the file adds to the weight of a layer: `factor · up · down`, `[out, in]`, f32.
-    pub(super) fn delta(&self, layer: &str, device: &Device) -> Result<Option<Tensor>> {
+    /// The factors of what the file adds to the weight of a layer, in f32: `up`, `[out, rank]`, and
+    /// `factor · down`, `[rank, in]`.
+    pub(super) fn factors(&self, layer: &str, device: &Device) -> Result<Option<(Tensor, Tensor)>> {
         let Some(Pair { down, up, factor }) = self.pairs.get(layer) else {
             return Ok(None);
         };
@@ -67,8 +67,7 @@ impl LoraFile {
             let stored = self.file.read(key, info(&self.file, key), device)?;
             Ok(stored.to_dtype(DType::F32)?)
         };
-        let down = (read(down)? * *factor)?.t()?.contiguous()?;
-        Ok(Some(linear(&read(up)?, &Linear::from_tensors(down, None))?))
+        Ok(Some((read(up)?, (read(down)? * *factor)?)))
     }
 }
 

@@ -37,20 +37,27 @@ impl Adapters {
         loras.iter().map(open).collect::<Result<_>>().map(Self)
     }
 
-    /// What the adapters add to a tensor of the component, in f32; none when they leave it alone.
-    pub(super) fn delta(&self, tensor: &str, device: &Device) -> Result<Option<Tensor>> {
+    /// The factors `[out, rank]` and `[rank, in]` of what the adapters together add to a tensor of
+    /// the component, in f32; none when they leave it alone.
+    pub(super) fn factors(
+        &self,
+        tensor: &str,
+        device: &Device,
+    ) -> Result<Option<(Tensor, Tensor)>> {
         let Some(linear) = tensor.strip_suffix(".weight") else {
             return Ok(None);
         };
-        let mut sum: Option<Tensor> = None;
+        let (mut ups, mut downs) = (Vec::new(), Vec::new());
         for file in &self.0 {
-            if let Some(delta) = file.delta(linear, device)? {
-                sum = Some(match sum {
-                    None => delta,
-                    Some(sum) => (sum + delta)?,
-                });
+            if let Some((up, down)) = file.factors(linear, device)? {
+                ups.push(up);
+                downs.push(down);
             }
         }
-        Ok(sum)
+        if ups.is_empty() {
+            return Ok(None);
+        }
+        // Products add up where ranks lie side by side.
+        Ok(Some((Tensor::cat(&ups, 1)?, Tensor::cat(&downs, 0)?)))
     }
 }
