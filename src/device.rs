@@ -63,6 +63,19 @@ impl DeviceChoice {
             }),
         }
     }
+
+    /// Opens the device with all that its operations stand on: kernels and libraries.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); when a library that is needed is not there.
+    pub fn prepare(self) -> Result<Chosen> {
+        let chosen = self.open()?;
+        #[cfg(feature = "cuda")]
+        if chosen.device.is_cuda() {
+            crate::ops::cuda::context(&chosen.device)?;
+        }
+        Ok(chosen)
+    }
 }
 
 /// Why there is no GPU.

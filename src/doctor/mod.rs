@@ -15,7 +15,7 @@ use self::folders::Folder;
 use self::host::{Cpu, HostMemory};
 use self::libraries::Library;
 use self::model::Model;
-use crate::device::{self, Chosen, DeviceChoice, Gpu};
+use crate::device::{self, DeviceChoice, Gpu};
 use crate::error::{Error, Result};
 use crate::perf::commit_hash;
 use crate::profiler;
@@ -86,7 +86,7 @@ impl Report {
     /// pictures of `size`.
     #[must_use]
     pub fn gather(model_path: Option<&str>, size: SizeArgs, device: DeviceChoice) -> Self {
-        let (chosen, no_device) = split(open(device));
+        let (chosen, no_device) = split(device.prepare());
         let model = match (model_path, &chosen) {
             (Some(path), Some(chosen)) => model::look_at(path, size, chosen).map(Some),
             _ => Ok(None),
@@ -119,16 +119,6 @@ impl Report {
             refusal: no_device.or(no_model),
         }
     }
-}
-
-/// Opens the device as `generate` does, with all that its operations stand on.
-fn open(choice: DeviceChoice) -> Result<Chosen> {
-    let chosen = choice.open()?;
-    #[cfg(feature = "cuda")]
-    if chosen.device.is_cuda() {
-        crate::ops::cuda::context(&chosen.device)?;
-    }
-    Ok(chosen)
 }
 
 fn split<T>(result: Result<T>) -> (Option<T>, Option<Refusal>) {

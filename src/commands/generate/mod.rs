@@ -5,6 +5,8 @@ mod log;
 mod plan;
 mod results;
 
+use std::panic;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -14,12 +16,14 @@ use self::results::Settings;
 use crate::cli::console::Console;
 use crate::cli::generate::GenerateArgs;
 use crate::device::{self, Chosen};
+use crate::error;
 use crate::interrupt::Interrupt;
 use crate::memory::{Budget, MemoryPlan};
 use crate::perf::{PerfRecorder, RunFacts, commit_hash, process_start};
-use crate::pipeline::{Checkpoint, Observer, Pipeline};
+use crate::pipeline::{Checkpoint, Observer, Pipeline, TextEncodings};
 use crate::profiler::{Nvtx, Profiler};
 use crate::request::GenerateRequest;
+use crate::weights::ModelSource;
 
 /// Runs the command; `started` is when `main` did.
 ///
@@ -35,11 +39,9 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let mut run = Run::plan(request)?;
     let source = fetch::model(&run.request, &mut console, &interrupt)?;
     run.loras = fetch::loras(&run.request, &mut console, &interrupt)?;
-    let checkpoint = Checkpoint::open(&source, run.request.load_format)?.with_loras(&run.loras)?;
-    let mut texts = checkpoint.tokenise(&run.request.images, &run.request.sampling)?;
-    log::warn_of_truncation(&texts, &console);
     start_threads()?;
-    let chosen = run.request.device.open()?;
+    let (checkpoint, mut texts, chosen) = open(&run, &source)?;
+    log::warn_of_truncation(&texts, &console);
     let settings = Settings::new(&run.request, &chosen);
     console.info(&format!("Using {}", chosen.reason));
     let sampling = &run.request.sampling;
@@ -126,6 +128,28 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
         console.json_object(&run.json(&report)?)?;
     }
     Ok(())
+}
+
+/// Reads everything but the weights, and opens the device beside that: a GPU's driver takes as long to
+/// start as the files take to be read.
+fn open(run: &Run, source: &ModelSource) -> Result<(Checkpoint, TextEncodings, Chosen)> {
+    let request = &run.request;
+    let read = || -> error::Result<_> {
+        let checkpoint = Checkpoint::open(source, request.load_format)?;
+        let checkpoint = checkpoint.with_loras(&run.loras)?;
+        let texts = checkpoint.tokenise(&request.images, &request.sampling)?;
+        Ok((checkpoint, texts))
+    };
+    thread::scope(|scope| {
+        let device = thread::Builder::new().spawn_scoped(scope, || request.device.prepare());
+        let device = device.context("cannot start threads")?;
+        let read = read();
+        let device = device.join();
+        // What is wrong with the files comes first.
+        let (checkpoint, texts) = read?;
+        let chosen = device.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        Ok((checkpoint, texts, chosen))
+    })
 }
 
 /// Starts the worker threads now: later, a system that refuses them makes rayon panic.
