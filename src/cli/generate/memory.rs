@@ -9,7 +9,8 @@ use crate::memory::{OffloadChoices, PerformanceMode};
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArgs {
     /// What to do when not everything fits: `auto` offloads as little as it must, `speed` nothing,
-    /// `memory` as much as it can; the switches below overrule it
+    /// `memory` as much as it can; the switches below overrule it, and the environment's
+    /// `QWEN_GEN_MEMORY_LIMIT_GIB` caps what it plans with
     #[arg(
         long,
         visible_alias = "mode",
