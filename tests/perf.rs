@@ -174,7 +174,7 @@ fn dumps_of_two_runs_compare() {
     );
     let limits = |stage: &'static str, limit| ["--fail-above", limit, "--stage", stage];
     compare(&limits("DenoisingStage", "1000000")).success();
-    let slower = compare(&limits("DenoisingStage", "100"));
+    let slower = compare(&limits("DenoisingStage", "20"));
     assert_eq!(slower.code, Some(1), "{}", slower.stdout);
     let unknown = compare(&limits("PaintingStage", "100")).failure(2);
     assert!(unknown.contains("PaintingStage"), "{unknown}");
