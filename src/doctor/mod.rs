@@ -3,20 +3,21 @@
 //! A fact that cannot be found out is absent, never an error; what `generate` would refuse is the
 //! report's verdict.
 
+mod cpu;
 mod folders;
-mod host;
 mod libraries;
 mod model;
 mod text;
 
 use serde::Serialize;
 
+use self::cpu::Cpu;
 use self::folders::Folder;
-use self::host::{Cpu, HostMemory};
 use self::libraries::Library;
 use self::model::Model;
 use crate::device::{self, DeviceChoice, Gpu};
 use crate::error::{Error, Result};
+use crate::memory::HostMemory;
 use crate::perf::commit_hash;
 use crate::profiler;
 use crate::request::SizeArgs;

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{Report, host::HostMemory};
-use crate::memory::size;
+use super::Report;
+use crate::memory::{HostMemory, size};
 
 /// Width of the labels.
 const LABEL: usize = 10;

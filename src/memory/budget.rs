@@ -1,9 +1,8 @@
 //! How much memory there is.
 
-use std::fs;
-
 use candle_core::Device;
 
+use super::HostMemory;
 use crate::error::{Error, Result};
 
 /// Caps the plan, in GiB: what a smaller card would do can be tried on a larger one.
@@ -33,7 +32,7 @@ impl Budget {
     /// # Errors
     /// When the GPU does not answer, or the limit in the environment is not a number.
     pub fn of(device: &Device) -> Result<Self> {
-        let host_free = host_available().unwrap_or(u64::MAX);
+        let host_free = HostMemory::read().map_or(u64::MAX, |memory| memory.available_bytes);
         let (free, reserve) = match crate::device::free_memory(device)? {
             Some(free) => (free, GPU_RESERVE),
             None => (host_free, CPU_RESERVE),
@@ -80,34 +79,5 @@ fn limit() -> Result<u64> {
             "{LIMIT_VARIABLE}={}: expected a number of GiB above 0",
             text.display()
         ))),
-    }
-}
-
-/// What the system says can be had without swapping, and what a container's limit leaves of it.
-fn host_available() -> Option<u64> {
-    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
-    let available = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?
-        .trim()
-        .strip_suffix(" kB")?
-        .parse::<u64>()
-        .ok()?
-        << 10;
-    let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    // `max` where there is no limit.
-    let limit = container.and_then(|text| text.trim().parse().ok());
-    Some(available.min(limit.unwrap_or(u64::MAX)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn this_machine_has_memory() {
-        let available = host_available().expect("Linux says");
-        assert!((1 << 20..1 << 50).contains(&available), "{available}");
     }
 }

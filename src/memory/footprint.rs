@@ -24,7 +24,9 @@ pub struct Footprint {
     pub block: u64,
     /// What else the transformer keeps, the modulation tables among it.
     pub rest: u64,
-    /// Modulation weights that pass through while it is loaded.
+    /// Those of the blocks that are loaded at the same time.
+    pub blocks_in_flight: u64,
+    /// Modulation weights that pass through meanwhile.
     pub passing: u64,
     /// The VAE decoder's weights.
     pub vae: u64,
@@ -55,18 +57,31 @@ impl Footprint {
         let transformer = TransformerParameters::of(&config.transformer);
         let table = transformer.table_row * sampling.num_inference_steps;
         let layers = config.transformer.num_layers;
+        let in_flight = layers.min(LOADED_AT_ONCE);
         Self {
             text_encoder: bytes(text_encoder(&config.text_encoder), precisions.text_encoder),
             blocks: bytes(transformer.blocks, precisions.dit),
             block: bytes(transformer.block, precisions.dit),
             rest: bytes(transformer.rest + table, precisions.dit),
-            passing: bytes(
-                transformer.modulation * layers.min(LOADED_AT_ONCE),
-                precisions.dit,
-            ),
+            blocks_in_flight: bytes(transformer.block * in_flight, precisions.dit),
+            passing: bytes(transformer.modulation * in_flight, precisions.dit),
             vae: bytes(vae_decoder(&config.vae), precisions.vae),
             work: Workload::new(config, sampling, precisions, text_tokens),
         }
+    }
+}
+
+impl Footprint {
+    /// More than it is at any moment: all networks, and the work of all stages.
+    pub(super) fn total(&self) -> u64 {
+        let Workload {
+            text_encoding,
+            denoising,
+            decoding,
+            ..
+        } = self.work;
+        let weights = self.text_encoder + self.blocks + self.rest + self.passing + self.vae;
+        weights + text_encoding + denoising + decoding
     }
 }
 

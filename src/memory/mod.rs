@@ -10,12 +10,16 @@
 
 mod budget;
 mod footprint;
+mod host;
 mod offload;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
 pub use self::budget::Budget;
 pub use self::footprint::{Footprint, Workload};
+pub use self::host::HostMemory;
 pub use self::offload::{Offload, OffloadChoices, PerformanceMode};
 use crate::error::{Error, Result};
 use crate::pipeline::Stage;
@@ -60,6 +64,14 @@ impl MemoryPlan {
         }
     }
 
+    /// Whether a GPU, once all networks are on it, has room for `other` beside their weights.
+    #[must_use]
+    pub fn has_room_for(&self, other: &Footprint) -> bool {
+        let weights: u64 = self.weights().iter().map(|(_, bytes)| bytes).sum();
+        let needed = weights + self.footprint.passing + other.total();
+        self.budget.on_gpu && self.offload == Offload::default() && needed <= self.budget.usable()
+    }
+
     /// Bytes of weights each network keeps on the device while it is there.
     #[must_use]
     pub fn weights(&self) -> [(&'static str, u64); 3] {
@@ -87,7 +99,7 @@ impl MemoryPlan {
         } else {
             unless(dit, transformer) + unless(self.offload.vae, vae)
         };
-        let denoising = work.denoising.max(self.footprint.passing);
+        let denoising = work.denoising.max(self.loading());
         let decoding = if self.offload.vae_tiling {
             work.decoding_in_bands
         } else {
@@ -162,6 +174,22 @@ impl MemoryPlan {
             2 * block + rest
         } else {
             blocks + rest
+        }
+    }
+
+    /// What loading the transformer holds beyond what it keeps.
+    fn loading(&self) -> u64 {
+        let Footprint {
+            block,
+            blocks_in_flight,
+            passing,
+            ..
+        } = self.footprint;
+        if self.offload.dit_layerwise {
+            // On their way to the host; what blocks stream through afterwards is not there yet.
+            passing + blocks_in_flight.saturating_sub(2 * block)
+        } else {
+            passing
         }
     }
 

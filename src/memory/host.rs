@@ -1,0 +1,79 @@
+//! The host's memory, as the system tells it.
+
+use std::fs;
+
+use serde::Serialize;
+
+/// The machine's memory, or what a container leaves of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HostMemory {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What new work can have without swapping.
+    pub available_bytes: u64,
+}
+
+impl HostMemory {
+    /// Asks the system; `None` where it does not tell.
+    #[must_use]
+    pub fn read() -> Option<Self> {
+        let memory = Self::parse(&fs::read_to_string("/proc/meminfo").ok()?)?;
+        // `max`, which is no number, where there is no limit.
+        let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+        let limit = container.and_then(|text| text.trim().parse().ok());
+        Some(memory.within(limit.unwrap_or(u64::MAX)))
+    }
+
+    fn parse(meminfo: &str) -> Option<Self> {
+        let bytes = |key: &str| {
+            let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+            let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+            kib.checked_mul(1024)
+        };
+        Some(Self {
+            total_bytes: bytes("MemTotal:")?,
+            available_bytes: bytes("MemAvailable:")?,
+        })
+    }
+
+    fn within(self, limit: u64) -> Self {
+        Self {
+            total_bytes: self.total_bytes.min(limit),
+            available_bytes: self.available_bytes.min(limit),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes_or_not_at_all() {
+        let meminfo = "MemTotal:  2048 kB\nMemFree:  1 kB\nMemAvailable:    1024 kB\n";
+        let memory = HostMemory {
+            total_bytes: 2 << 20,
+            available_bytes: 1 << 20,
+        };
+        assert_eq!(HostMemory::parse(meminfo), Some(memory));
+        assert_eq!(HostMemory::parse("MemTotal: many kB\n"), None);
+    }
+
+    #[test]
+    fn a_container_has_what_its_limit_leaves() {
+        let memory = HostMemory {
+            total_bytes: 4 << 30,
+            available_bytes: 1 << 30,
+        };
+        let limited = memory.within(2 << 30);
+        assert_eq!(limited.total_bytes, 2 << 30);
+        assert_eq!(limited.available_bytes, 1 << 30);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_machine_has_memory() {
+        let available = HostMemory::read().map(|memory| memory.available_bytes);
+        assert!(available.is_some_and(|bytes| (1 << 20..1 << 50).contains(&bytes)));
+    }
+}
