@@ -84,6 +84,15 @@ pub fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("qwen-gen"))
 }
 
+/// Free bytes of the file system that `path` is on, or would be once it is made; `None` where the
+/// system does not tell.
+#[must_use]
+pub fn free_space(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|ancestor| ancestor.exists())?;
+    let fs = rustix::fs::statvfs(there).ok()?;
+    Some(fs.f_bavail.saturating_mul(fs.f_frsize))
+}
+
 /// Whether a write to either path replaces the other's file. Their folders must exist.
 #[must_use]
 pub fn is_same_place(a: &Path, b: &Path) -> bool {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use crate::files;
@@ -50,9 +50,7 @@ impl Folder {
             name,
             exists: path.is_dir(),
             writable: there.is_some_and(is_writable),
-            free_bytes: there
-                .and_then(|folder| statvfs(folder).ok())
-                .map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize)),
+            free_bytes: files::free_space(&path),
             path,
         }
     }

@@ -67,7 +67,7 @@ pub(super) fn look_at(
             };
             let hub = Hub::new(offline, mpsc::channel().0)?;
             match hub::checkpoint(&hub, &repository, LoadFormat::Auto) {
-                Ok(folder) => ModelSource::Folder(folder),
+                Ok(snapshot) => ModelSource::Folder(snapshot.folder),
                 Err(_) => return Ok(Err(NotHere(repository.to_string()))),
             }
         }

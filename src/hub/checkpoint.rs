@@ -1,10 +1,10 @@
 //! Which files of a repository text-to-image needs, in the order in which they tell whether the rest
 //! is worth fetching.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::repository::Repository;
-use super::{Hub, Origin};
+use super::{Hub, Origin, Snapshot};
 use crate::config;
 use crate::error::Result;
 use crate::text::tokenizer;
@@ -13,15 +13,15 @@ use crate::weights::{LoadFormat, ModelSource, weight_files};
 /// The folders with weights.
 const COMPONENTS: [&str; 3] = ["text_encoder", "transformer", "vae"];
 
-/// Finds or fetches a checkpoint: the folder that holds what `load_format` needs of it.
+/// Finds or fetches what `load_format` needs of a checkpoint.
 ///
 /// # Errors
 /// When the pipeline is not supported, before any weight is fetched; when a file is missing, cannot
 /// be downloaded or cannot be written to the cache.
-pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<PathBuf> {
+pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<Snapshot> {
     let suffices = |folder: &Path| is_complete(folder, load_format);
     let listing = match hub.find(repository, suffices)? {
-        Origin::Cached(folder) => return Ok(folder),
+        Origin::Cached(folder) => return Ok(Snapshot { folder }),
         Origin::Hub(listing) => listing,
     };
 
@@ -57,7 +57,7 @@ pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -
         hub.fetch(repository, &listing, &weights)?;
     }
     hub.remember(repository, &listing)?;
-    Ok(folder)
+    Ok(Snapshot { folder })
 }
 
 /// Whether a folder of the cache has all that is needed, without asking what the hub has.

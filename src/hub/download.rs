@@ -23,6 +23,7 @@ use super::listing::RemoteFile;
 use super::lock::lock;
 use super::repository::Repository;
 use crate::error::{Error, Result};
+use crate::files::free_space;
 
 /// Files downloaded at a time; one connection does not fill a fast line.
 const PARALLEL: usize = 4;
@@ -50,9 +51,11 @@ pub(super) fn all(
         over: AtomicBool::new(false),
     };
     let to_come: Vec<_> = files.iter().map(|file| run.missing(file)).collect();
+    let bytes = (to_come.iter()).fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    run.check_space(bytes)?;
     hub.tell(Event::Planned {
         files: files.len(),
-        bytes: to_come.iter().sum(),
+        bytes,
     });
     let jobs = Mutex::new(files.iter().zip(to_come));
     let next = || jobs.lock().ok().and_then(|mut jobs| jobs.next());
@@ -99,6 +102,17 @@ impl Downloads<'_> {
         }
         let begun = length(&self.cache.partial(file)).unwrap_or(0);
         file.bytes.checked_sub(begun).unwrap_or(file.bytes)
+    }
+
+    /// Refuses what the disk cannot hold before the first byte of it.
+    fn check_space(&self, bytes: u64) -> Result<()> {
+        let root = self.hub.cache.root();
+        match free_space(root) {
+            Some(free) if free < bytes => {
+                Err(Fault::no_space(root, bytes, free).of(self.repository, None))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Downloads a file of which `to_come` bytes were planned.

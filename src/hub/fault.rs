@@ -9,6 +9,7 @@ use super::Hub;
 use super::event::Event;
 use super::repository::Repository;
 use crate::error::{Error, Result};
+use crate::memory::size;
 use crate::weights::printable;
 
 /// Attempts of a request that makes no progress; the waits between them double.
@@ -17,6 +18,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// Longest wait that a server may ask for; a longer one is the user's to decide.
 const MAX_WAIT: Duration = Duration::from_mins(1);
+
+/// What to do about a full disk.
+const MAKE_ROOM: &str =
+    "make room, or set HF_HUB_CACHE to another folder; a later run goes on from what is there";
 
 /// A failed attempt.
 #[derive(Debug)]
@@ -74,9 +79,7 @@ impl Fault {
     /// The cache cannot be read or written.
     pub(super) fn cache(root: &Path, error: &io::Error) -> Self {
         let hint = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "make room, or set HF_HUB_CACHE to another folder; a later run goes on from what is there"
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MAKE_ROOM,
             _ => "set HF_HUB_CACHE to a folder that can be written to",
         };
         Self::lasting(format!(
@@ -84,6 +87,17 @@ impl Fault {
             root.display()
         ))
         .with_hint(hint)
+    }
+
+    /// The cache's disk is too full for what is to come.
+    pub(super) fn no_space(root: &Path, bytes: u64, free: u64) -> Self {
+        Self::lasting(format!(
+            "{} are to be downloaded, but the cache folder {} has {} free",
+            size(bytes),
+            root.display(),
+            size(free)
+        ))
+        .with_hint(MAKE_ROOM)
     }
 
     /// What is needed is not in the cache, and nothing may be requested.

@@ -55,6 +55,21 @@ pub struct Hub {
     events: Sender<Event>,
 }
 
+/// A commit's files in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where they are.
+    pub folder: PathBuf,
+}
+
+impl Snapshot {
+    /// The commit, which names the folder.
+    #[must_use]
+    pub fn commit(&self) -> Option<&str> {
+        self.folder.file_name()?.to_str()
+    }
+}
+
 /// Where a revision's files are to be had from.
 enum Origin {
     /// A folder of the cache that has all that is needed.

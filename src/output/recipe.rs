@@ -13,6 +13,8 @@ pub struct Recipe {
     pub version: String,
     /// The text given to `--model-path`.
     pub model: String,
+    /// Commit of the repository it is from; absent when it is a folder.
+    pub model_commit: Option<String>,
     /// Adapters merged into the transformer.
     pub loras: Vec<Lora>,
     /// The prompt.
@@ -99,6 +101,7 @@ pub(crate) mod tests {
         Recipe {
             version: "0.1.0".into(),
             model: "Qwen/Qwen-Image".into(),
+            model_commit: None,
             loras: Vec::new(),
             prompt: prompt.into(),
             negative_prompt: Some(" ".into()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use qwen_gen::hub::{Hub as Client, Repository, RepositoryId, Revision};
 use safetensors::tensor::{Dtype, TensorView};
 
-use crate::program::{Run, Scratch};
+use crate::program::{Picture, Run, Scratch};
 use crate::server::{Answer, COMMIT, Hub, etag, files, model};
 use crate::{
     CACHE, CONFIG, SHARD, assert_blobs_are_whole, command, generate, partial, process, snapshot,
@@ -21,7 +21,8 @@ fn a_repository_is_fetched_once_into_pythons_layout() {
     let picture = ["--output-file-name", "a.png"];
     let run = generate(&scratch, &hub, &picture).success();
     assert_eq!(run.stderr, "");
-    assert!(scratch.path("outputs/a.png").is_file());
+    let recipe = Picture::read(&scratch.path("outputs/a.png")).recipe();
+    assert_eq!(recipe["model_commit"], COMMIT);
 
     // All that the program reads, and nothing else.
     let unread = [

@@ -72,6 +72,27 @@ fn a_server_without_ranges_sends_all_again() {
 }
 
 #[test]
+fn what_the_disk_cannot_hold_is_not_begun() {
+    let (error, _) = refused(
+        |request, hub| {
+            let mut answer = hub.answer(request);
+            if request.path.ends_with(SHARD) {
+                assert_eq!(request.method, "HEAD", "nothing of it is asked for");
+                answer.headers.retain(|(name, _)| *name != "x-linked-size");
+                answer = answer.with("x-linked-size", (1_u64 << 60).to_string());
+            }
+            Some(answer)
+        },
+        SHARD,
+    );
+    let (bytes, free) = error
+        .split_once(" are to be downloaded, but the cache folder ")
+        .unwrap();
+    assert_eq!(bytes, "error: test/tiny: 1073741824.00 GiB");
+    assert!(free.ends_with(" free"), "{error}");
+}
+
+#[test]
 fn a_wrong_hash_is_refused() {
     let (error, stderr) = refused(
         |request, hub| {

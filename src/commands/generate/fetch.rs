@@ -17,22 +17,24 @@ use crate::weights::{Lora, ModelSource};
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
-/// The checkpoint's files; those of a repository are downloaded where the cache lacks them.
+/// The checkpoint's files; those of a repository are downloaded where the cache lacks them, and its
+/// commit is told.
 pub(super) fn model(
     request: &GenerateRequest,
     console: &mut Console,
     interrupt: &Interrupt,
-) -> Result<ModelSource> {
+) -> Result<(ModelSource, Option<String>)> {
     let repository = match &request.model {
-        ModelName::Source(source) => return Ok(source.clone()),
+        ModelName::Source(source) => return Ok((source.clone(), None)),
         ModelName::Repository(repository) => repository.clone(),
     };
     let load_format = request.load_format;
-    let folder = watched(console, interrupt, move |hub| {
+    let snapshot = watched(console, interrupt, move |hub| {
         hub::checkpoint(hub, &repository, load_format)
     })?;
-    console.info(&format!("Using {}", folder.display()));
-    Ok(ModelSource::Folder(folder))
+    console.info(&format!("Using {}", snapshot.folder.display()));
+    let commit = snapshot.commit().map(str::to_owned);
+    Ok((ModelSource::Folder(snapshot.folder), commit))
 }
 
 /// The adapters' files; those of a repository are downloaded as a model's are.

@@ -37,7 +37,8 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let request = args.into_request()?;
     request.warnings.iter().for_each(|w| console.warning(w));
     let mut run = Run::plan(request)?;
-    let source = fetch::model(&run.request, &mut console, &interrupt)?;
+    let (source, commit) = fetch::model(&run.request, &mut console, &interrupt)?;
+    run.model_commit = commit;
     run.loras = fetch::loras(&run.request, &mut console, &interrupt)?;
     start_threads()?;
     let (checkpoint, mut texts, chosen) = open(&run, &source)?;

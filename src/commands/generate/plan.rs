@@ -14,6 +14,8 @@ use crate::weights::Lora;
 pub(super) struct Run {
     pub(super) request: GenerateRequest,
     pub(super) id: String,
+    /// Of the repository that the model is from, once its files are found.
+    pub(super) model_commit: Option<String>,
     /// Adapters, once their files are found.
     pub(super) loras: Vec<Lora>,
     /// One for each picture; none when they are not saved.
@@ -30,6 +32,7 @@ impl Run {
         let mut run = Self {
             id: request.request_id.clone().unwrap_or_else(new_id),
             request,
+            model_commit: None,
             loras: Vec::new(),
             paths: Vec::new(),
             trace_paths: Vec::new(),

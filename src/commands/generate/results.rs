@@ -38,6 +38,7 @@ impl Settings {
         Recipe {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: run.request.model_path.clone(),
+            model_commit: run.model_commit.clone(),
             loras: run.loras.clone(),
             prompt: images[index].prompt.clone(),
             negative_prompt: sampling
@@ -132,6 +133,7 @@ impl Run {
         Ok(json!({
             "request_id": self.id,
             "model": self.request.model_path,
+            "model_commit": self.model_commit,
             "loras": self.loras,
             "flow_shift": self.request.sampling.flow_shift,
             "device": report["device"],
