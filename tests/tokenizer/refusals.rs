@@ -1,0 +1,161 @@
+//! Files that no tokenizer can be made of.
+
+use qwen_gen::text::Tokenizer;
+use serde_json::{Value, json};
+
+use crate::{Files, refusal, saved_by_tokenizers};
+
+#[test]
+fn added_tokens_of_the_config_come_before_added_tokens_json() {
+    let mut files = Files::tiny();
+    files.added_tokens = None;
+    files.build().unwrap();
+    files.added_tokens = Some(b"not read".to_vec());
+    files.build().unwrap();
+    files.config = Some(b"{}".to_vec());
+    assert!(files.refusal().starts_with("tokenizer/added_tokens.json: "));
+    files.added_tokens = None;
+    assert!(files.refusal().contains("template's prefix, not 34"));
+}
+
+#[test]
+fn malformed_files_are_named() {
+    let full = Files::tiny();
+    for bytes in [
+        &b""[..],
+        b"{",
+        b"[]",
+        b"\xff",
+        br#"{"a": -1}"#,
+        br#"{"a": 4294967296}"#,
+        br#"{"a": 1.5}"#,
+        br#"{"\ud800": 1}"#,
+        br#"{"a": 1}"#,
+        br#"{"a": 1, "b": 1}"#,
+    ] {
+        let vocab = Files {
+            vocab: bytes.to_vec(),
+            ..Files::tiny()
+        };
+        assert!(vocab.refusal().starts_with("tokenizer/vocab.json: "));
+        let added = Files {
+            added_tokens: Some(bytes.to_vec()),
+            config: None,
+            ..Files::tiny()
+        };
+        let message = added.refusal();
+        let text = String::from_utf8_lossy(bytes);
+        assert!(message.starts_with("tokenizer"), "{text}: {message}");
+        let json = refusal(Tokenizer::from_tokenizer_json(bytes));
+        assert!(json.starts_with("tokenizer/tokenizer.json: "), "{json}");
+    }
+    for (bytes, named) in [
+        (&b"a"[..], "line 1 is \"a\""),
+        (b"#version: 0.2\nq no-token\n", "\"no-token\""),
+        (b"#version: 0.2\na b c\n", "\"b c\""),
+        (b"q \x1b[31m\n", "\\u{1b}"),
+        (b"\xff\n", "utf-8"),
+    ] {
+        let merges = Files {
+            merges: bytes.to_vec(),
+            ..Files::tiny()
+        };
+        let message = merges.refusal();
+        assert!(message.starts_with("tokenizer/merges.txt: "), "{message}");
+        assert!(message.contains(named), "{message}");
+    }
+    // Tokens that exist, joined to one that does not and is longer than any that does.
+    let vocab: std::collections::BTreeMap<String, u32> =
+        serde_json::from_slice(&full.vocab).unwrap();
+    let longest = vocab.keys().max_by_key(|token| token.len()).unwrap();
+    let merges = Files {
+        merges: format!("{longest} {longest}\n").into_bytes(),
+        ..full
+    };
+    assert!(merges.refusal().contains("which is no token"));
+    // No merges at all: Qwen's tokens are not reached.
+    let none = Files {
+        merges: Vec::new(),
+        ..Files::tiny()
+    };
+    assert!(none.refusal().contains("template's prefix, not 34"));
+}
+
+#[test]
+fn added_tokens_that_contradict_are_refused() {
+    for (config, named) in [
+        (json!({"0": {"content": "<|im_start|>"}}), "another token's"),
+        (json!({"1063": {"content": "!"}}), "\"!\" has the ids"),
+        (
+            json!({"1063": {"content": "<|im_start|>"}, "1064": {"content": "<|im_start|>"}}),
+            "has the ids 1063 and 1064",
+        ),
+        (
+            json!({"1063": {"content": "<|im_start|>", "lstrip": true}}),
+            "only exact",
+        ),
+    ] {
+        let files = Files {
+            config: Some(
+                json!({"added_tokens_decoder": config})
+                    .to_string()
+                    .into_bytes(),
+            ),
+            ..Files::tiny()
+        };
+        let message = files.refusal();
+        assert!(message.contains(named), "{message}");
+        assert!(message.starts_with("tokenizer/tokenizer_config.json"));
+    }
+}
+
+#[test]
+fn tokenizer_json_with_other_rules_is_refused() {
+    let saved: Value = serde_json::from_slice(&saved_by_tokenizers(&Files::tiny())).unwrap();
+    for (pointer, value, named) in [
+        ("/normalizer", json!(null), "`normalizer` is null"),
+        ("/normalizer", json!({"type": "NFKC"}), "NFKC"),
+        (
+            "/pre_tokenizer",
+            json!({"type": "Whitespace"}),
+            "Whitespace",
+        ),
+        (
+            "/pre_tokenizer/pretokenizers/0/pattern/Regex",
+            json!("(a+)+$"),
+            "(a+)+$",
+        ),
+        ("/post_processor", json!({"type": "Bert"}), "Bert"),
+        ("/model/type", json!("Unigram"), "Unigram"),
+        ("/model/dropout", json!(0.5), "0.5"),
+        ("/model/ignore_merges", json!(true), "ignore_merges"),
+        (
+            "/model/continuing_subword_prefix",
+            json!("##"),
+            "continuing_subword_prefix",
+        ),
+        ("/model/end_of_word_suffix", json!("</w>"), "</w>"),
+        ("/model/merges", json!([["q", "no-token"]]), "no-token"),
+        ("/model/merges", json!(["q"]), "merge 0"),
+        ("/model/vocab", json!({}), "256 bytes"),
+        ("/model/vocab/!", json!(7), "another token's"),
+    ] {
+        let mut json = saved.clone();
+        *json.pointer_mut(pointer).unwrap() = value;
+        let message = refusal(Tokenizer::from_tokenizer_json(json.to_string().as_bytes()));
+        assert!(message.contains(named), "{pointer}: {message}");
+    }
+}
+
+#[test]
+fn a_million_added_tokens_are_refused() {
+    let added: serde_json::Map<String, Value> = (10_000..1_010_000)
+        .map(|id| (format!("<|{id}|>"), json!(id)))
+        .collect();
+    let files = Files {
+        added_tokens: Some(Value::Object(added).to_string().into_bytes()),
+        config: None,
+        ..Files::tiny()
+    };
+    assert!(files.refusal().contains("1000000 added tokens; at most"));
+}
