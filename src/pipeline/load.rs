@@ -3,6 +3,7 @@
 use candle_core::{DType, Device};
 
 use super::networks::Networks;
+use super::rehearsal::{self, Rehearsal};
 use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
 use crate::config::{ModelConfig, text_encoder};
 use crate::error::{Error, Result};
@@ -104,7 +105,8 @@ impl Checkpoint {
 }
 
 impl Pipeline {
-    /// Loads the weights of the networks that `offload` lets stay, and of the text encoder.
+    /// Loads the weights of the networks that `offload` lets stay, and of the text encoder, while
+    /// the first picture is rehearsed.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape, or the sampling's schedule does not exist.
@@ -113,6 +115,7 @@ impl Pipeline {
         sampling: Sampling,
         offload: Offload,
         (precisions, device): (Precisions, &Device),
+        rehearsal: Option<Rehearsal>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let config = &mut checkpoint.config;
@@ -126,8 +129,11 @@ impl Pipeline {
         )?;
         let timesteps_scaled = schedule.timesteps_scaled();
         let at = (precisions, device);
+        let networks = rehearsal::beside(rehearsal, || {
+            Networks::load(checkpoint, offload, at, timesteps_scaled, observer)
+        })?;
         Ok(Self {
-            networks: Networks::load(checkpoint, offload, at, timesteps_scaled, observer)?,
+            networks,
             sampling,
             schedule,
             offload,

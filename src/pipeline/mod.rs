@@ -11,12 +11,14 @@ mod latents;
 mod load;
 mod networks;
 pub mod observer;
+mod rehearsal;
 mod text_encoding;
 mod timestep_preparation;
 
 pub use self::decoding::Picture;
 pub use self::load::{Checkpoint, Precisions};
 pub use self::observer::{Observer, Stage};
+pub use self::rehearsal::Rehearsal;
 pub use self::text_encoding::TextEncodings;
 
 use candle_core::Device;

@@ -75,18 +75,28 @@ impl ComponentWeights {
     /// # Errors
     /// Files that are missing, ambiguous, incomplete or malformed.
     pub fn open(source: &ModelSource, component: &'static str, format: LoadFormat) -> Result<Self> {
-        let tensors = match format {
+        match format {
             LoadFormat::Auto | LoadFormat::Safetensors => {
-                Tensors::Stored(Shards::open(source, component)?)
+                let shards = Shards::open(source, component)?;
+                Ok(Self::of(component, Tensors::Stored(shards)))
             }
-            LoadFormat::Dummy => Tensors::Dummy,
-        };
-        Ok(Self {
+            LoadFormat::Dummy => Ok(Self::dummy(component)),
+        }
+    }
+
+    /// Random weights, whatever is asked for.
+    #[must_use]
+    pub fn dummy(component: &'static str) -> Self {
+        Self::of(component, Tensors::Dummy)
+    }
+
+    fn of(component: &'static str, tensors: Tensors) -> Self {
+        Self {
             component,
             tensors,
             adapters: Adapters::default(),
             bytes_read: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The same with LoRA adapters merged into its linear layers, which are given by name with

@@ -160,6 +160,7 @@ impl Case {
             sampling,
             Offload::default(),
             (precisions, device),
+            None,
             &mut (),
         )
         .expect("pipeline");

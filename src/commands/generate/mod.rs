@@ -57,11 +57,15 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
 
     let mut profiling = Profiling::new(&run.request, &chosen);
     let mut perf = PerfRecorder::new(&chosen.device, process_start(started));
+    let at = (settings.precisions, &chosen.device);
+    let rehearsal = checkpoint.rehearsal(&run.request.images[0], sampling, &texts, at);
+    let has_room = plan.has_room_for(&rehearsal.footprint());
     let mut pipeline = Pipeline::load(
         checkpoint,
-        run.request.sampling.clone(),
+        sampling.clone(),
         plan.offload,
-        (settings.precisions, &chosen.device),
+        at,
+        has_room.then_some(rehearsal),
         &mut observers(&mut interrupt, &mut console, &mut profiling, &mut perf),
     )
     .map_err(|error| plan.explain(error))
