@@ -5,14 +5,18 @@
 
 Measures, with device events and medians: the card's product and attention ceilings on the model's own
 shapes, a denoising step (both guidance branches) with compiled blocks and cuDNN attention at each size,
-the VAE's decode and the text encoder. Needs torch, transformers and diffusers. Run it in the same run as
-qwen-gen (gpu_compare.sh) and report ratios.
+the VAE's decode and the text encoder. Steps and their floor are measured twice: the first few on a card
+that was idle (`burst`), and many in a row on one that has been at work, whose power limit has set in: that is
+how the steps of a picture run. Needs torch, transformers and diffusers. Run it in the same run as qwen-gen
+(gpu_compare.sh) and report ratios.
 """
 
+import functools
 import gc
 import json
 import statistics
 import sys
+import time
 
 import torch
 import torch.nn.functional as F
@@ -40,20 +44,50 @@ def median_ms(function, repeats, warm_up=2):
     return statistics.median(times)
 
 
+def sustained_ms(function, repeats=20, warm_up_s=3.0):
+    """Median time of one of `repeats` calls in a row, after calls for `warm_up_s`."""
+    begin = time.monotonic()
+    while time.monotonic() < begin + warm_up_s:
+        function()
+        torch.cuda.synchronize()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+    events[0].record()
+    for event in events[1:]:
+        function()
+        event.record()
+    torch.cuda.synchronize()
+    return statistics.median(a.elapsed_time(b) for a, b in zip(events, events[1:]))
+
+
 def floor_ms(width, height):
-    """Image products and attention of one step, each alone and warm."""
+    """Image products and attention of one step: each alone in a burst, then all of a step, in a row."""
     tokens = width // 16 * (height // 16)
+    block = []
     products = 0.0
     for n, k in [(3 * WIDTH, WIDTH), (WIDTH, WIDTH), (4 * WIDTH, WIDTH), (WIDTH, 4 * WIDTH)]:
         x = torch.randn(2 * tokens, k, device=GPU)
         weight, bias = torch.randn(n, k, device=GPU), torch.randn(n, device=GPU)
-        products += LAYERS * median_ms(lambda: F.linear(x, weight, bias), 15, 5)
+        product = functools.partial(F.linear, x, weight, bias)
+        products += LAYERS * median_ms(product, 15, 5)
+        block.append(product)
     attention = 0.0
-    for text in TEXT_TOKENS:
-        q, k, v = (torch.randn(1, HEADS, tokens + text, HEAD_WIDTH, device=GPU) for _ in range(3))
-        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-            attention += LAYERS * median_ms(lambda: F.scaled_dot_product_attention(q, k, v), 15, 5)
-    return {"products_ms": round(products, 1), "attention_ms": round(attention, 1)}
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        for text in TEXT_TOKENS:
+            q, k, v = (torch.randn(1, HEADS, tokens + text, HEAD_WIDTH, device=GPU) for _ in range(3))
+            attend = functools.partial(F.scaled_dot_product_attention, q, k, v)
+            attention += LAYERS * median_ms(attend, 15, 5)
+            block.append(attend)
+
+        def step():
+            for _ in range(LAYERS):
+                for part in block:
+                    part()
+
+        return {
+            "burst_products_ms": round(products, 1),
+            "burst_attention_ms": round(attention, 1),
+            "sustained_ms": round(sustained_ms(step), 1),
+        }
 
 
 def guided_step(model, width, height):
@@ -80,21 +114,34 @@ def guided_step(model, width, height):
     return step
 
 
+def draw_as_dummy(model):
+    """Weights as `--load-format dummy` draws them: what a power-limited card takes for a step depends on them."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            mean, std = 0.0, 0.02
+        elif parameter.dim() == 1:
+            mean, std = 1.0, 0.02
+        else:
+            mean, std = 0.0, parameter.shape[1:].numel() ** -0.5
+        parameter.uniform_(mean - std * 3**0.5, mean + std * 3**0.5)
+
+
 def transformer_steps():
     from diffusers import QwenImageTransformer2DModel
 
     with GPU:
         model = QwenImageTransformer2DModel().eval()
-    for parameter in model.parameters():
-        parameter.normal_(0, 0.02)
+    draw_as_dummy(model)
     model.set_attention_backend("_native_cudnn")
-    result = {}
+    burst, sustained = {}, {}
     for width, height in SIZES:
         torch._dynamo.reset()
         model.compile_repeated_blocks(fullgraph=True, dynamic=False)
-        result[f"{width}x{height}"] = round(median_ms(guided_step(model, width, height), 7, 3), 2)
+        step, size = guided_step(model, width, height), f"{width}x{height}"
+        burst[size] = round(median_ms(step, 7, 3), 2)
+        sustained[size] = round(sustained_ms(step), 2)
     peak_gb = torch.cuda.max_memory_allocated() / 1e9
-    return {"step_ms": result, "transformer_peak_gb": round(peak_gb, 1)}
+    return {"burst_step_ms": burst, "step_ms": sustained, "transformer_peak_gb": round(peak_gb, 1)}
 
 
 def vae_decode():
