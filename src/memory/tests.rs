@@ -117,8 +117,7 @@ fn switches_of_the_user_hold() {
         (streams, gpu(14), "tl"),
         (stays, gpu(24), "l"),
         (comes_and_goes, gpu(80), "d"),
-        (comes_and_goes, gpu(32), "d"),
-        (comes_and_goes, gpu(26), "td"),
+        (comes_and_goes, gpu(32), "td"),
         (whole_picture, gpu(80), "tlv"),
     ] {
         let taken = plan(choices, budget).unwrap();

@@ -155,12 +155,15 @@ impl Case {
             dit: dtype,
             vae: dtype,
         };
+        let at = (precisions, device);
+        let rehearsal = checkpoint.rehearsal(request, &sampling, &texts, at);
         let pipeline = Pipeline::load(
             checkpoint,
             sampling,
             Offload::default(),
-            (precisions, device),
-            None,
+            at,
+            // As the program does.
+            device.is_cuda().then_some(rehearsal),
             &mut (),
         )
         .expect("pipeline");

@@ -62,6 +62,7 @@ fn json_has_stdout_for_itself() {
             "load",
             "loras",
             "model",
+            "model_commit",
             "outputs",
             "perf_dump_path",
             "request_id"

@@ -88,7 +88,10 @@ fn what_the_disk_cannot_hold_is_not_begun() {
     let (bytes, free) = error
         .split_once(" are to be downloaded, but the cache folder ")
         .unwrap();
-    assert_eq!(bytes, "error: test/tiny: 1073741824.00 GiB");
+    assert!(
+        bytes.starts_with("error: test/tiny: 1073741824."),
+        "{error}"
+    );
     assert!(free.ends_with(" free"), "{error}");
 }
 
