@@ -3,6 +3,7 @@
 //! A plan is made for each shape and kept. Without the library, or where it does not do a shape,
 //! the operations have bodies of their own.
 
+mod backend;
 mod graph;
 
 use std::collections::HashMap;
@@ -11,14 +12,15 @@ use std::sync::Arc;
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
-use self::graph::{DataType, Graph, Library, Operation, Plan, TensorSpec};
+use self::backend::DataType;
+use self::graph::{Graph, Library, Operation, Plan, TensorSpec};
 
 /// The first version whose attention is a single operation.
 const MIN_VERSION: usize = 91_301;
 
 /// The version of the library, where it is there and new enough.
 pub(crate) fn library_version() -> Option<usize> {
-    graph::library_version().filter(|version| *version >= MIN_VERSION)
+    backend::library_version().filter(|version| *version >= MIN_VERSION)
 }
 
 /// Attention of `tokens` rows of fused q, k, v in bf16; no mask.

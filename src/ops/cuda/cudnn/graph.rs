@@ -1,55 +1,13 @@
-//! cuDNN's backend descriptors: an operation on tensors becomes a plan, a plan runs on addresses.
-//!
-//! Attribute numbers are those of `cudnn_graph.h`, version 9.
+//! cuDNN's graphs: an operation on tensors becomes a plan, a plan runs on addresses.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
 use candle_core::{Result, bail};
 use libloading::Library as SharedLibrary;
 
-type Handle = *mut c_void;
-type Raw = *mut c_void;
-type Status = i32;
-
-/// `cudnnDataType_t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DataType {
-    F32 = 0,
-    Bf16 = 9,
-}
-
-/// `cudnnBackendAttributeType_t`.
-#[derive(Debug, Clone, Copy)]
-enum Type {
-    Handle = 0,
-    Dtype = 1,
-    Boolean = 2,
-    Int64 = 3,
-    Float = 4,
-    VoidPtr = 6,
-    ConvolutionMode = 7,
-    HeurMode = 8,
-    PointwiseMode = 14,
-    Descriptor = 15,
-}
-
-/// `cudnnBackendDescriptorType_t`.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Pointwise = 0,
-    Convolution = 1,
-    EngineConfig = 3,
-    EngineHeuristic = 4,
-    ExecutionPlan = 5,
-    OperationConvolutionForward = 10,
-    OperationPointwise = 13,
-    OperationGraph = 15,
-    VariantPack = 16,
-    Tensor = 17,
-    OperationSdpaForward = 41,
-}
+use super::backend::{DataType, Descriptor, FILE, Functions, Handle, Kind, Raw, Status, Type};
 
 /// A four-dimensional tensor in device memory.
 #[derive(Debug, Clone, Copy)]
@@ -90,37 +48,10 @@ const SCALE_ID: i64 = 100;
 /// The id of the convolution's result before its bias, which is nowhere in memory.
 const VIRTUAL_ID: i64 = 101;
 
-/// The library's file, in every cuDNN 9.
-const FILE: &str = "libcudnn.so.9";
-
-/// The version of the library, where it is there.
-#[expect(unsafe_code, reason = "raw library calls")]
-pub(super) fn library_version() -> Option<usize> {
-    // SAFETY: the symbol has this signature, takes and changes nothing.
-    unsafe {
-        let library = SharedLibrary::new(FILE).ok()?;
-        let version: unsafe extern "C" fn() -> usize = *library.get(b"cudnnGetVersion").ok()?;
-        Some(version())
-    }
-}
-
 /// Entry points of the library and a handle on a stream.
 pub(super) struct Library {
     handle: Handle,
     functions: Arc<Functions>,
-}
-
-struct Functions {
-    version: unsafe extern "C" fn() -> usize,
-    create: unsafe extern "C" fn(i32, *mut Raw) -> Status,
-    destroy: unsafe extern "C" fn(Raw) -> Status,
-    set: unsafe extern "C" fn(Raw, i32, i32, i64, *const c_void) -> Status,
-    get: unsafe extern "C" fn(Raw, i32, i32, i64, *mut i64, *mut c_void) -> Status,
-    finalize: unsafe extern "C" fn(Raw) -> Status,
-    execute: unsafe extern "C" fn(Handle, Raw, Raw) -> Status,
-    last_error: unsafe extern "C" fn(*mut c_char, usize),
-    /// Keeps the entry points mapped.
-    _library: SharedLibrary,
 }
 
 // SAFETY: the library's handles may be used from any thread, one at a time; `Context` has a lock.
@@ -130,12 +61,6 @@ unsafe impl Send for Library {}
 // SAFETY: as for the library.
 #[expect(unsafe_code, reason = "raw handles are not Send by themselves")]
 unsafe impl Send for Plan {}
-
-/// A descriptor, destroyed when dropped.
-struct Descriptor {
-    raw: Raw,
-    functions: Arc<Functions>,
-}
 
 /// An executable plan of one graph.
 pub(super) struct Plan {
@@ -370,84 +295,5 @@ impl Library {
             raw,
             functions: self.functions.clone(),
         })
-    }
-}
-
-#[expect(unsafe_code, reason = "raw library calls")]
-impl Descriptor {
-    /// Sets an attribute; `values` have the layout that `kind` names.
-    fn set<T>(&self, attribute: i32, kind: Type, values: &[T]) -> Result<()> {
-        let count = i64::try_from(values.len()).unwrap_or(i64::MAX);
-        // SAFETY: reads `count` values of the type named; every caller passes that type.
-        let status = unsafe {
-            (self.functions.set)(
-                self.raw,
-                attribute,
-                kind as i32,
-                count,
-                values.as_ptr().cast(),
-            )
-        };
-        self.functions.check(status, "set an attribute")
-    }
-
-    /// Reads an attribute into `values`; the number found.
-    fn get<T>(&self, attribute: i32, kind: Type, values: &mut [T]) -> Result<usize> {
-        let count = i64::try_from(values.len()).unwrap_or(i64::MAX);
-        let mut found = 0i64;
-        // SAFETY: writes at most `count` values of the type named.
-        let status = unsafe {
-            (self.functions.get)(
-                self.raw,
-                attribute,
-                kind as i32,
-                count,
-                &raw mut found,
-                // Only a null pointer asks for the number of values.
-                if values.is_empty() {
-                    ptr::null_mut()
-                } else {
-                    values.as_mut_ptr().cast()
-                },
-            )
-        };
-        self.functions.check(status, "get an attribute")?;
-        Ok(usize::try_from(found).unwrap_or(0))
-    }
-
-    /// How many descriptors an attribute holds.
-    fn count(&self, attribute: i32) -> Result<usize> {
-        self.get::<Raw>(attribute, Type::Descriptor, &mut [])
-    }
-
-    fn finalize(&self) -> Result<()> {
-        // SAFETY: a descriptor whose attributes are set.
-        let status = unsafe { (self.functions.finalize)(self.raw) };
-        self.functions.check(status, "finalize a descriptor")
-    }
-}
-
-#[expect(unsafe_code, reason = "raw library calls")]
-impl Drop for Descriptor {
-    fn drop(&mut self) {
-        // SAFETY: made by the same library, destroyed once.
-        unsafe { (self.functions.destroy)(self.raw) };
-    }
-}
-
-#[expect(unsafe_code, reason = "raw library calls")]
-impl Functions {
-    fn check(&self, status: Status, what: &str) -> Result<()> {
-        if status == 0 {
-            return Ok(());
-        }
-        let mut message = [0u8; 512];
-        // SAFETY: writes at most that many bytes, the last of them 0.
-        unsafe { (self.last_error)(message.as_mut_ptr().cast(), message.len()) };
-        let message = message.split(|byte| *byte == 0).next().unwrap_or_default();
-        bail!(
-            "cuDNN could not {what}: status {status}: {}",
-            String::from_utf8_lossy(message).trim()
-        )
     }
 }
