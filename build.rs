@@ -1,6 +1,7 @@
 //! Tells the program which commit it was built from and, with the `cuda` feature, compiles the kernels.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -43,7 +44,7 @@ fn nvtx() {
         .compile("qwen_gen_nvtx");
 }
 
-/// The files with kernels, each compiled to `OUT_DIR/<stem>.fatbin`.
+/// The files with kernels, each compiled to `OUT_DIR/<stem>.fatbin`; `OUT_DIR/modules.rs` lists them.
 const KERNELS: &[&str] = &[
     "src/ops/attention.cu",
     "src/ops/conv2d.cu",
@@ -65,10 +66,16 @@ fn kernels() {
     let architectures = architectures();
     let list = architectures.join(",");
     println!("cargo:rustc-env=QWEN_GEN_ARCHITECTURES={list}");
+    let mut modules = Vec::new();
     for file in KERNELS {
         println!("cargo:rerun-if-changed={file}");
         let stem = Path::new(file).file_stem().expect("a file name");
         let target = out.join(stem).with_extension("fatbin");
+        modules.push(format!(
+            r#"("{}", include_bytes!(r"{}"))"#,
+            stem.display(),
+            target.display()
+        ));
         let mut nvcc = Command::new(nvcc());
         nvcc.args([
             "-O3",
@@ -79,7 +86,7 @@ fn kernels() {
             file,
             "-o",
         ]);
-        nvcc.arg(target);
+        nvcc.arg(&target);
         for architecture in &architectures {
             nvcc.arg(format!(
                 "-gencode=arch=compute_{architecture},code=sm_{architecture}"
@@ -96,6 +103,8 @@ fn kernels() {
         });
         assert!(status.success(), "nvcc failed on {file}");
     }
+    let modules = format!("&[{}]", modules.join(",\n"));
+    fs::write(out.join("modules.rs"), modules).expect("OUT_DIR is ours");
 }
 
 fn nvcc() -> PathBuf {

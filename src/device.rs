@@ -108,7 +108,8 @@ fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     };
     let device = Device::new_cuda_with_stream(index).map_err(|error| no_gpu(&error))?;
     let cuda = device.as_cuda_device().map_err(|error| no_gpu(&error))?;
-    // SAFETY: a single stream needs no tracking.
+    // SAFETY: tensors are used on one stream, which keeps their order; what copies on another orders
+    // itself by events (`ops::cuda::streaming`).
     unsafe { cuda.disable_event_tracking() };
     pool::keep_freed_memory(cuda);
     let name = cuda.cuda_stream().context().name().unwrap_or_default();

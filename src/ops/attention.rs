@@ -44,7 +44,8 @@ pub fn attention(
 ) -> Result<Tensor> {
     let _span = op_span!("qwen::attention", qkv);
     let (rows, width) = qkv.dims2()?;
-    if width != shape.qkv_width() || segments.iter().map(Range::len).sum::<usize>() != rows {
+    let follows = |end, segment: &Range<usize>| (segment.start == end).then_some(segment.end);
+    if width != shape.qkv_width() || segments.iter().try_fold(0, follows) != Some(rows) {
         candle_core::bail!("attention: {rows} rows of {width} do not fit {shape:?}, {segments:?}")
     }
     match qkv.device() {
@@ -166,15 +167,15 @@ mod fused {
         segments: &[Range<usize>],
     ) -> Result<Tensor> {
         let context = cuda::context(qkv.device())?;
-        let qkv = qkv.contiguous()?;
+        let (qkv, dtype) = (qkv.contiguous()?, qkv.dtype());
         let rows = qkv.dim(0)?;
         let out_width = shape.heads * shape.head_dim;
-        let out = cuda::empty((rows, out_width), qkv.dtype(), qkv.device())?;
-        let element = qkv.dtype().size_in_bytes();
+        let out = cuda::empty((rows, out_width), dtype, qkv.device())?;
+        let element = dtype.size_in_bytes();
         for segment in segments {
             let at = |t: &Tensor, width: usize| {
                 Ok::<u64, candle_core::Error>(
-                    cuda::address(t)? + (segment.start * width * element) as u64,
+                    cuda::address(t, dtype)? + (segment.start * width * element) as u64,
                 )
             };
             let (qkv_at, out_at) = (at(&qkv, shape.qkv_width())?, at(&out, out_width)?);
@@ -185,7 +186,7 @@ mod fused {
             };
             let is_plain = !shape.causal && shape.heads == shape.kv_heads;
             if is_plain
-                && qkv.dtype() == DType::BF16
+                && dtype == DType::BF16
                 && let Some(cudnn) = context.cudnn().as_mut()
                 && cudnn.attention(plan, qkv_at, out_at)?
             {
@@ -243,7 +244,11 @@ mod fused {
                     a: matrix(q, width, dh),
                     b: matrix(k, width, kv_stride),
                     b_is_weight: true,
-                    out: matrix(cuda::address(&scores)?, tokens, queries * tokens),
+                    out: matrix(
+                        cuda::address(&scores, DType::F32)?,
+                        tokens,
+                        queries * tokens,
+                    ),
                     batch,
                     dtype,
                     out_dtype: DType::F32,
@@ -252,8 +257,8 @@ mod fused {
                 };
                 context.blas().run(&product)?;
                 let args = [
-                    Arg::Ptr(cuda::address(&scores)?),
-                    Arg::Ptr(cuda::address(&weights)?),
+                    Arg::tensor(&scores, DType::F32)?,
+                    Arg::tensor(&weights, dtype)?,
                     Arg::Float(scale),
                     Arg::int(tokens)?,
                     Arg::int(queries)?,
@@ -266,7 +271,7 @@ mod fused {
                     m: queries,
                     n: dh,
                     k: tokens,
-                    a: matrix(cuda::address(&weights)?, tokens, queries * tokens),
+                    a: matrix(cuda::address(&weights, dtype)?, tokens, queries * tokens),
                     b: matrix(v, width, kv_stride),
                     b_is_weight: false,
                     out: matrix(offset(out_at, first * out_width + head), out_width, dh),

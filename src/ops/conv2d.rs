@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
+use super::check;
 use super::host::{self, Matrix, host_f32, to_f32};
 use super::span::op_span;
 
@@ -54,10 +55,9 @@ pub fn upsample_conv2d(x: &Tensor, conv: &Conv2d) -> Result<Tensor> {
 
 fn apply(x: &Tensor, conv: &Conv2d, factor: usize) -> Result<Tensor> {
     let (h, w, c_in) = x.dims3()?;
-    let (c_out, taps) = conv.weight.dims2()?;
-    if taps != 9 * c_in {
-        candle_core::bail!("conv2d: input has {c_in} channels, the kernel {}", taps / 9)
-    }
+    let c_out = conv.weight.dim(0)?;
+    check::dims("conv2d", "weight", &conv.weight, &[c_out, 9 * c_in])?;
+    check::dims("conv2d", "bias", &conv.bias, &[c_out])?;
     match x.device() {
         Device::Cpu => plain(x, conv, factor, (h, w, c_in, c_out)),
         #[cfg(feature = "cuda")]
@@ -166,11 +166,11 @@ mod fused {
         (h, w, c_in, c_out): (usize, usize, usize, usize),
     ) -> Result<Tensor> {
         let context = cuda::context(x.device())?;
-        let x = x.contiguous()?;
+        let (x, dtype) = (x.contiguous()?, x.dtype());
         let (out_h, out_w) = (h * factor, w * factor);
-        let out = cuda::empty((out_h, out_w, c_out), x.dtype(), x.device())?;
+        let out = cuda::empty((out_h, out_w, c_out), dtype, x.device())?;
         // cuDNN reads pixels of 16 bytes.
-        if x.dtype() == DType::BF16
+        if dtype == DType::BF16
             && c_in % 8 == 0
             && let Some(cudnn) = context.cudnn().as_mut()
         {
@@ -186,10 +186,10 @@ mod fused {
                 c_out,
             };
             let addresses = (
-                cuda::address(&x)?,
-                cuda::address(&conv.weight)?,
-                cuda::address(&conv.bias)?,
-                cuda::address(&out)?,
+                cuda::address(&x, dtype)?,
+                cuda::address(&conv.weight, dtype)?,
+                cuda::address(&conv.bias, dtype)?,
+                cuda::address(&out, dtype)?,
             );
             if cudnn.conv(plan, addresses)? {
                 return Ok(out);
@@ -206,8 +206,9 @@ mod fused {
     fn upsample(context: &Context, x: &Tensor) -> Result<Tensor> {
         let (h, w, c) = x.dims3()?;
         let out = cuda::empty((2 * h, 2 * w, c), x.dtype(), x.device())?;
-        let addresses = [cuda::address(x)?, cuda::address(&out)?];
-        let vector = 16 / x.dtype().size_in_bytes();
+        let dtype = x.dtype();
+        let addresses = [cuda::address(x, dtype)?, cuda::address(&out, dtype)?];
+        let vector = 16 / dtype.size_in_bytes();
         let (kind, vector) = if c % vector == 0 && cuda::aligned(&addresses, 16) {
             ("_vec", vector)
         } else {
@@ -241,15 +242,15 @@ mod fused {
         let (h, w, c_in) = x.dims3()?;
         let (out_h, out_w, c_out) = out.dims3()?;
         let taps = 9 * c_in;
-        let element = x.dtype().size_in_bytes();
+        let (dtype, element) = (x.dtype(), x.dtype().size_in_bytes());
         let pixels = out_h * out_w;
         let band = (MAX_PATCHES_BYTES / (taps * element)).clamp(1, pixels);
         for first in (0..pixels).step_by(band) {
             let pixels = band.min(pixels - first);
             let patches = cuda::empty((pixels, taps), x.dtype(), x.device())?;
             let args = [
-                Arg::Ptr(cuda::address(x)?),
-                Arg::Ptr(cuda::address(&patches)?),
+                Arg::tensor(x, dtype)?,
+                Arg::tensor(&patches, dtype)?,
                 Arg::int(h)?,
                 Arg::int(w)?,
                 Arg::int(c_in)?,
@@ -263,18 +264,18 @@ mod fused {
                 m: pixels,
                 n: c_out,
                 k: taps,
-                a: Operand::new(cuda::address(&patches)?, taps),
-                b: Operand::new(cuda::address(&conv.weight)?, taps),
+                a: Operand::new(cuda::address(&patches, dtype)?, taps),
+                b: Operand::new(cuda::address(&conv.weight, dtype)?, taps),
                 b_is_weight: true,
                 out: Operand::new(
-                    cuda::address(out)? + (first * c_out * element) as u64,
+                    cuda::address(out, dtype)? + (first * c_out * element) as u64,
                     c_out,
                 ),
                 batch: 1,
-                dtype: x.dtype(),
-                out_dtype: x.dtype(),
+                dtype,
+                out_dtype: dtype,
                 epilogue: Epilogue::Bias,
-                bias: cuda::address(&conv.bias)?,
+                bias: cuda::address(&conv.bias, dtype)?,
             })?;
         }
         Ok(())

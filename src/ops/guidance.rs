@@ -65,17 +65,19 @@ fn fused(
     dt: f32,
     branches: usize,
 ) -> Result<Tensor> {
+    use candle_core::DType;
+
     use super::cuda::{self, Arg};
     const WARPS: usize = 8;
 
     let (s_img, c) = latents.dims2()?;
     let context = cuda::context(latents.device())?;
     let noise_pred = noise_pred.contiguous()?;
-    let out = cuda::empty((s_img, c), candle_core::DType::F32, latents.device())?;
+    let out = cuda::empty((s_img, c), DType::F32, latents.device())?;
     let args = [
-        Arg::Ptr(cuda::address(latents)?),
-        Arg::Ptr(cuda::address(&noise_pred)?),
-        Arg::Ptr(cuda::address(&out)?),
+        Arg::tensor(latents, DType::F32)?,
+        Arg::tensor(&noise_pred, noise_pred.dtype())?,
+        Arg::tensor(&out, DType::F32)?,
         Arg::Float(true_cfg_scale),
         Arg::Float(dt),
         Arg::int(s_img)?,

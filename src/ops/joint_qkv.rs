@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::host::{host_f32, par_rows, sum, to_f32};
 use super::span::op_span;
-use super::{JointLayout, Linear, linear};
+use super::{JointLayout, Linear, check, linear};
 
 /// Epsilon of the per-head RMS norms.
 const EPS: f32 = 1e-6;
@@ -45,6 +45,23 @@ pub fn joint_qkv(
     if streams.0 + streams.1 != layout.rows() || streams.1 != layout.image_rows().len() {
         candle_core::bail!("joint_qkv: {streams:?} rows for {layout:?}")
     }
+    let d = img.dim(1)?;
+    for projection in [&layer.txt_qkv, &layer.img_qkv] {
+        projection.check(d)?;
+        check::dims("joint_qkv", "qkv", &projection.weight, &[3 * d, d])?;
+    }
+    let dh = layer.norm_q.dims1()?;
+    if dh == 0 || dh % 2 != 0 || d % dh != 0 {
+        candle_core::bail!(
+            "joint_qkv: rows of {d} do not divide into heads of {dh}, an even number"
+        )
+    }
+    for norm in [&layer.norm_k, &layer.norm_added_q, &layer.norm_added_k] {
+        check::dims("joint_qkv", "norm", norm, &[dh])?;
+    }
+    for angles in [rope.0, rope.1] {
+        check::dims("joint_qkv", "rope", angles, &[layout.rows(), dh / 2])?;
+    }
     match img.device() {
         Device::Cpu => {
             let txt = linear(txt, &layer.txt_qkv)?;
@@ -67,20 +84,19 @@ fn fused(
     (cos, sin): (&Tensor, &Tensor),
     layout: &JointLayout,
 ) -> Result<Tensor> {
+    use candle_core::DType;
+
     use super::cuda::{self, Arg};
     use super::linear::{Activation, fused_into};
     const THREADS: usize = 256;
 
-    let (d, dh) = (img.dim(1)?, layer.norm_q.dims1()?);
+    let (d, dh, dtype) = (img.dim(1)?, layer.norm_q.dim(0)?, img.dtype());
     let (rows, image) = (layout.rows(), layout.image_rows());
-    if cos.dims() != [rows, dh / 2] || sin.dims() != [rows, dh / 2] || d % dh != 0 || dh % 2 != 0 {
-        candle_core::bail!("joint_qkv: angles {:?} for {rows} rows of {d}", cos.shape())
-    }
     let context = cuda::context(img.device())?;
-    let joint = cuda::empty((rows, 3 * d), img.dtype(), img.device())?;
+    let joint = cuda::empty((rows, 3 * d), dtype, img.device())?;
     let image_at = joint.narrow(0, image.start, image.len())?;
     fused_into(
-        cuda::address(&image_at)?,
+        cuda::address(&image_at, dtype)?,
         img,
         &layer.img_qkv,
         Activation::Identity,
@@ -88,30 +104,27 @@ fn fused(
     let txt_qkv = linear(txt, &layer.txt_qkv)?;
 
     let addresses = [
-        cuda::address(&joint)?,
-        cuda::address(&txt_qkv)?,
-        cuda::address(&layer.norm_q)?,
-        cuda::address(&layer.norm_k)?,
-        cuda::address(&layer.norm_added_q)?,
-        cuda::address(&layer.norm_added_k)?,
+        cuda::address(&joint, dtype)?,
+        cuda::address(&txt_qkv, dtype)?,
+        cuda::address(&layer.norm_q, dtype)?,
+        cuda::address(&layer.norm_k, dtype)?,
+        cuda::address(&layer.norm_added_q, dtype)?,
+        cuda::address(&layer.norm_added_k, dtype)?,
+        cuda::address(cos, DType::F32)?,
+        cuda::address(sin, DType::F32)?,
     ];
     let lanes = dh / 8;
-    let is_vector = dh % 8 == 0
-        && lanes.is_power_of_two()
-        && lanes <= 32
-        && cuda::aligned(&addresses, 16)
-        && cuda::aligned(&[cuda::address(cos)?, cuda::address(sin)?], 16);
+    let is_vector =
+        dh % 8 == 0 && lanes.is_power_of_two() && lanes <= 32 && cuda::aligned(&addresses, 16);
     let kind = if is_vector { "_vec" } else { "" };
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.extend([
-        Arg::Ptr(cuda::address(cos)?),
-        Arg::Ptr(cuda::address(sin)?),
         Arg::int(d / dh)?,
         Arg::int(dh)?,
         Arg::int(image.start)?,
         Arg::int(image.end)?,
     ]);
-    let kernel = format!("qk_norm_rope_{}{kind}", cuda::suffix(img.dtype())?);
+    let kernel = format!("qk_norm_rope_{}{kind}", cuda::suffix(dtype)?);
     context.launch("joint_qkv", &kernel, rows, THREADS, &args)?;
     Ok(joint)
 }

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use super::check;
 use super::host::{host_f32, par_rows, sum, to_f32};
 use super::span::op_span;
 
@@ -19,9 +20,12 @@ const EPS: f32 = 1e-6;
 /// Source: diffusers `transformer_qwenimage.py`, `_modulate`.
 pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result<Tensor> {
     let _span = op_span!("qwen::adaptive_layer_norm", x, shift, scale);
+    let (rows, d) = x.dims2()?;
+    for (name, vector) in [("shift", shift), ("scale", scale)] {
+        check::dims("adaptive_layer_norm", name, vector, &[d])?;
+    }
     match x.device() {
         Device::Cpu => {
-            let (rows, d) = x.dims2()?;
             let (x32, shift, scale) = (to_f32(x)?, to_f32(shift)?, to_f32(scale)?);
             let (x32, shift, scale) = (host_f32(&x32)?, host_f32(&shift)?, host_f32(&scale)?);
             let mut out = vec![0f32; rows * d];
@@ -56,9 +60,13 @@ pub fn gated_residual_layer_norm(
     scale: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
     let _span = op_span!("qwen::gated_residual_layer_norm", x, y, gate, shift, scale);
+    let (rows, d) = x.dims2()?;
+    check::dims("gated_residual_layer_norm", "y", y, &[rows, d])?;
+    for (name, vector) in [("gate", gate), ("shift", shift), ("scale", scale)] {
+        check::dims("gated_residual_layer_norm", name, vector, &[d])?;
+    }
     match x.device() {
         Device::Cpu => {
-            let (rows, d) = x.dims2()?;
             let (x32, y, gate) = (to_f32(x)?, to_f32(y)?, to_f32(gate)?);
             let (x32, y, gate) = (host_f32(&x32)?, host_f32(&y)?, host_f32(&gate)?);
             let mut sum = vec![0f32; rows * d];
@@ -95,35 +103,24 @@ fn fused(
 
     let (rows, d) = x.dims2()?;
     let dtype = x.dtype();
-    for vector in [Some(shift), Some(scale), update.map(|u| u.1)]
-        .into_iter()
-        .flatten()
-    {
-        if vector.dims() != [d] || vector.dtype() != dtype {
-            candle_core::bail!("layer_norm: {:?} beside rows of {d}", vector.shape())
-        }
-    }
     let context = cuda::context(x.device())?;
     let x = x.contiguous()?;
     let normed = cuda::empty((rows, d), dtype, x.device())?;
-    let mut addresses = vec![cuda::address(&x)?];
+    let mut addresses = vec![cuda::address(&x, dtype)?];
     let mut name = "adaptive_layer_norm";
     let mut sum = x.clone();
     let y = update.map(|(y, gate)| Ok::<_, candle_core::Error>((y.contiguous()?, gate)));
     let y = y.transpose()?;
     if let Some((y, gate)) = &y {
-        if y.dims() != [rows, d] || y.dtype() != dtype {
-            candle_core::bail!("layer_norm: an update of {:?} for [{rows}, {d}]", y.shape())
-        }
         name = "gated_residual_layer_norm";
-        addresses.extend([cuda::address(y)?, cuda::address(gate)?]);
+        addresses.extend([cuda::address(y, dtype)?, cuda::address(gate, dtype)?]);
     }
-    addresses.extend([cuda::address(shift)?, cuda::address(scale)?]);
+    addresses.extend([cuda::address(shift, dtype)?, cuda::address(scale, dtype)?]);
     if y.is_some() {
         sum = cuda::empty((rows, d), dtype, x.device())?;
-        addresses.push(cuda::address(&sum)?);
+        addresses.push(cuda::address(&sum, dtype)?);
     }
-    addresses.push(cuda::address(&normed)?);
+    addresses.push(cuda::address(&normed, dtype)?);
 
     let vector = 16 / dtype.size_in_bytes();
     let is_vector = d % vector == 0 && d / vector <= MAX_THREADS && cuda::aligned(&addresses, 16);

@@ -3,6 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::check;
 #[cfg(feature = "cuda")]
 use super::cuda::{
     self,
@@ -42,6 +43,16 @@ impl Linear {
     /// As [`Linear::new`].
     pub fn no_bias(k: usize, n: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self::from_tensors(vb.get((n, k), "weight")?, None))
+    }
+
+    /// Fails unless it takes `k` channels.
+    pub(super) fn check(&self, k: usize) -> Result<()> {
+        let n = self.weight.dim(0)?;
+        check::dims("linear", "weight", &self.weight, &[n, k])?;
+        match &self.bias {
+            Some(bias) => check::dims("linear", "bias", bias, &[n]),
+            None => Ok(()),
+        }
     }
 
     /// Stacks layers of one input into one product; their outputs lie side by side.
@@ -95,17 +106,14 @@ pub fn linear_gelu(x: &Tensor, layer: &Linear) -> Result<Tensor> {
 }
 
 fn apply(x: &Tensor, layer: &Linear, activation: Activation) -> Result<Tensor> {
-    let (m, k) = x.dims2()?;
-    let (n, weight_k) = layer.weight.dims2()?;
-    if k != weight_k {
-        candle_core::bail!("linear: input has {k} channels, weight [{n}, {weight_k}]")
-    }
+    let ((m, k), n) = (x.dims2()?, layer.weight.dim(0)?);
+    layer.check(k)?;
     match x.device() {
         Device::Cpu => plain(x, layer, activation, (m, n, k)),
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => {
             let out = cuda::empty((m, n), x.dtype(), x.device())?;
-            fused_into(cuda::address(&out)?, x, layer, activation)?;
+            fused_into(cuda::address(&out, x.dtype())?, x, layer, activation)?;
             Ok(out)
         }
         _ => candle_core::bail!("linear: no implementation for this device"),
@@ -122,25 +130,28 @@ pub(super) fn fused_into(
 ) -> Result<()> {
     let (m, k) = x.dims2()?;
     let n = layer.weight.dim(0)?;
-    let x = x.contiguous()?;
+    let (x, dtype) = (x.contiguous()?, x.dtype());
     let context = cuda::context(x.device())?;
     let product = Product {
         m,
         n,
         k,
-        a: Operand::new(cuda::address(&x)?, k),
-        b: Operand::new(cuda::address(&layer.weight)?, k),
+        a: Operand::new(cuda::address(&x, dtype)?, k),
+        b: Operand::new(cuda::address(&layer.weight, dtype)?, k),
         b_is_weight: true,
         out: Operand::new(out, n),
         batch: 1,
-        dtype: x.dtype(),
-        out_dtype: x.dtype(),
+        dtype,
+        out_dtype: dtype,
         epilogue: match (activation, &layer.bias) {
             (Activation::Identity, None) => Epilogue::None,
             (Activation::Identity, Some(_)) => Epilogue::Bias,
             (Activation::GeluTanh, _) => Epilogue::BiasGelu,
         },
-        bias: layer.bias.as_ref().map_or(Ok(0), cuda::address)?,
+        bias: match &layer.bias {
+            Some(bias) => cuda::address(bias, dtype)?,
+            None => 0,
+        },
     };
     context.blas().run(&product)
 }

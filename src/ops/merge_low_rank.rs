@@ -47,10 +47,10 @@ fn fused(w: &Tensor, up: &Tensor, down: &Tensor, dtype: DType) -> Result<Tensor>
         cuda::suffix(dtype)?
     );
     let args = [
-        Arg::Ptr(cuda::address(&w)?),
-        Arg::Ptr(cuda::address(&up)?),
-        Arg::Ptr(cuda::address(&down)?),
-        Arg::Ptr(cuda::address(&out)?),
+        Arg::tensor(&w, w.dtype())?,
+        Arg::tensor(&up, DType::F32)?,
+        Arg::tensor(&down, DType::F32)?,
+        Arg::tensor(&out, dtype)?,
         Arg::int(n)?,
         Arg::int(k)?,
         Arg::int(up.dim(1)?)?,

@@ -9,6 +9,7 @@
 //! fused one.
 
 pub mod attention;
+mod check;
 pub mod conv2d;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;

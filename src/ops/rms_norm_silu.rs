@@ -1,7 +1,8 @@
 //! The VAE's norm: each pixel's channels scaled to length `sqrt(c)`, with and without SiLU after it.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 
+use super::check;
 use super::host::{self, host_f32, par_rows, sum, to_f32};
 use super::span::op_span;
 
@@ -32,6 +33,7 @@ pub fn rms_norm_silu(x: &Tensor, gamma: &Tensor) -> Result<Tensor> {
 }
 
 fn apply(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
+    check::dims("rms_norm_channels", "gamma", gamma, &[x.dim(D::Minus1)?])?;
     match x.device() {
         Device::Cpu => plain(x, gamma, silu),
         #[cfg(feature = "cuda")]
@@ -45,18 +47,15 @@ fn fused(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
     use super::cuda::{self, Arg};
     const WARPS: usize = 8;
 
-    let c = gamma.dims1()?;
-    if x.dims().last() != Some(&c) || x.dtype() != gamma.dtype() {
-        candle_core::bail!("rms_norm_channels: {c} weights for {:?}", x.shape())
-    }
+    let (c, dtype) = (gamma.dim(0)?, x.dtype());
     let context = cuda::context(x.device())?;
     let x = x.contiguous()?;
-    let out = cuda::empty(x.shape(), x.dtype(), x.device())?;
+    let out = cuda::empty(x.shape(), dtype, x.device())?;
     let pixels = x.elem_count() / c;
     let addresses = [
-        cuda::address(&x)?,
-        cuda::address(gamma)?,
-        cuda::address(&out)?,
+        cuda::address(&x, dtype)?,
+        cuda::address(gamma, dtype)?,
+        cuda::address(&out, dtype)?,
     ];
     let is_vector = c % 4 == 0 && cuda::aligned(&addresses, 16);
     let kind = if is_vector { "_vec" } else { "" };
@@ -68,7 +67,7 @@ fn fused(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
         Arg::int(c)?,
         Arg::Int(silu.into()),
     ];
-    let kernel = format!("rms_norm_silu_{}{kind}", cuda::suffix(x.dtype())?);
+    let kernel = format!("rms_norm_silu_{}{kind}", cuda::suffix(dtype)?);
     context.launch(
         "rms_norm_silu",
         &kernel,
@@ -107,8 +106,6 @@ fn plain(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::D;
-
     use super::*;
     use crate::ops::testing::{assert_close, targets};
 

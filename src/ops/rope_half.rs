@@ -2,9 +2,9 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::AttentionShape;
 use super::host::{host_f32, par_rows, to_f32};
 use super::span::op_span;
+use super::{AttentionShape, check};
 
 /// Rotates the q and k heads of fused rows; v is kept as it is.
 ///
@@ -21,10 +21,13 @@ pub fn rope_half(
     (cos, sin): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
     let _span = op_span!("qwen::rope_half", qkv, cos, sin);
+    let rows = qkv.dim(0)?;
+    let (width, dh, half) = (shape.qkv_width(), shape.head_dim, shape.head_dim / 2);
+    check::dims("rope_half", "qkv", qkv, &[rows, width])?;
+    check::dims("rope_half", "cos", cos, &[rows, half])?;
+    check::dims("rope_half", "sin", sin, &[rows, half])?;
     match qkv.device() {
         Device::Cpu => {
-            let (rows, width) = qkv.dims2()?;
-            let (dh, half) = (shape.head_dim, shape.head_dim / 2);
             let rotated = (shape.heads + shape.kv_heads) * dh;
             let qkv32 = to_f32(qkv)?;
             let (input, cos, sin) = (host_f32(&qkv32)?, host_f32(cos)?, host_f32(sin)?);
@@ -51,32 +54,26 @@ pub fn rope_half(
 
 #[cfg(feature = "cuda")]
 fn fused(qkv: &Tensor, shape: &AttentionShape, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
+    use candle_core::DType;
+
     use super::cuda::{self, Arg};
 
-    let (rows, width) = qkv.dims2()?;
-    let half = shape.head_dim / 2;
-    if cos.dims() != [rows, half] || sin.dims() != [rows, half] || width != shape.qkv_width() {
-        candle_core::bail!(
-            "rope_half: angles {:?} for rows {:?}",
-            cos.shape(),
-            qkv.shape()
-        )
-    }
+    let ((rows, width), dtype) = (qkv.dims2()?, qkv.dtype());
     let context = cuda::context(qkv.device())?;
     let qkv = qkv.contiguous()?;
-    let out = cuda::empty((rows, width), qkv.dtype(), qkv.device())?;
+    let out = cuda::empty((rows, width), dtype, qkv.device())?;
     let args = [
-        Arg::Ptr(cuda::address(&qkv)?),
-        Arg::Ptr(cuda::address(&out)?),
-        Arg::Ptr(cuda::address(cos)?),
-        Arg::Ptr(cuda::address(sin)?),
+        Arg::tensor(&qkv, dtype)?,
+        Arg::tensor(&out, dtype)?,
+        Arg::tensor(cos, DType::F32)?,
+        Arg::tensor(sin, DType::F32)?,
         Arg::int(shape.heads + shape.kv_heads)?,
         Arg::int(shape.head_dim)?,
         Arg::int(width)?,
     ];
     context.launch(
         "rope_half",
-        &format!("rope_half_{}", cuda::suffix(qkv.dtype())?),
+        &format!("rope_half_{}", cuda::suffix(dtype)?),
         rows,
         256,
         &args,

@@ -57,7 +57,7 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
     let bytes = unsafe { device.alloc::<u8>(n)? };
     let not_finite = device.alloc_zeros::<u32>(1)?;
     let args = [
-        Arg::Ptr(cuda::address(&pixels)?),
+        Arg::tensor(&pixels, pixels.dtype())?,
         Arg::Ptr(bytes.device_ptr(&context.stream).0),
         Arg::Ptr(not_finite.device_ptr(&context.stream).0),
         Arg::Long(n as u64),

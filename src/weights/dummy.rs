@@ -8,7 +8,7 @@ use rayon::prelude::*;
 /// Spread of biases, and of norm weights around 1.
 const SMALL: f32 = 0.02;
 
-/// A tensor whose values depend on its component, name and shape only .
+/// A tensor whose values depend on its component, name and shape only.
 pub(super) fn tensor(
     component: &str,
     name: &str,
@@ -48,7 +48,7 @@ fn uniform_on_device(
     let out = cuda::empty(shape, dtype, device)?;
     let n = shape.elem_count();
     let args = [
-        Arg::Ptr(cuda::address(&out)?),
+        Arg::tensor(&out, dtype)?,
         Arg::Long(seed),
         Arg::Float(mean),
         Arg::Float(width),

@@ -1,7 +1,8 @@
 //! What the fused bodies stand on: a device's kernels and library handles, and raw views of tensors.
 //!
-//! Everything runs on the device's one stream. Allocations are stream-ordered, so memory may be
-//! dropped as soon as the work that uses it is issued.
+//! Everything runs on the device's one stream, but for the copies of [`streaming`], which orders its
+//! own stream by events. Allocations are stream-ordered, so memory may be dropped as soon as the
+//! work that uses it is issued.
 
 pub(crate) mod blas;
 pub(crate) mod cudnn;
@@ -21,23 +22,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage
 use half::{bf16, f16};
 
 /// The kernels of each `.cu` file by its name, as `build.rs` compiled them.
-macro_rules! modules {
-    ($($stem:literal),+ $(,)?) => {
-        &[$(($stem, include_bytes!(concat!(env!("OUT_DIR"), "/", $stem, ".fatbin")) as &[u8])),+]
-    };
-}
-const MODULES: &[(&str, &[u8])] = modules![
-    "attention",
-    "conv2d",
-    "dummy",
-    "guidance",
-    "joint_qkv",
-    "layer_norm",
-    "merge_low_rank",
-    "rms_norm_silu",
-    "rope_half",
-    "to_bytes",
-];
+const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// What one device needs beyond its candle handle.
 pub(crate) struct Context {
@@ -91,7 +76,10 @@ impl Context {
         if let Some(function) = functions.get(name) {
             return Ok(function.clone());
         }
-        let function = self.modules[file]
+        let Some(module) = self.modules.get(file) else {
+            bail!("there are no kernels of the name {file}")
+        };
+        let function = module
             .load_function(name)
             .map_err(candle_core::Error::wrap)?;
         functions.insert(name.to_owned(), function.clone());
@@ -130,6 +118,11 @@ pub(crate) enum Arg {
 }
 
 impl Arg {
+    /// A contiguous tensor of `dtype`, which is what the kernel reads or writes.
+    pub(crate) fn tensor(tensor: &Tensor, dtype: DType) -> Result<Self> {
+        address(tensor, dtype).map(Self::Ptr)
+    }
+
     /// A size as the `int` that kernels take.
     pub(crate) fn int(value: usize) -> Result<Self> {
         match i32::try_from(value) {
@@ -170,8 +163,8 @@ impl Context {
                 Arg::Float(value) => launch.arg(value),
             };
         }
-        // SAFETY: callers pass the arguments their `.cu` file declares, with addresses of live
-        // tensors whose sizes they have checked.
+        // SAFETY: callers pass the arguments their `.cu` file declares: addresses of live tensors, of
+        // the dtype and of the sizes it expects.
         unsafe { launch.launch(config) }.map_err(candle_core::Error::wrap)?;
         Ok(())
     }
@@ -186,30 +179,33 @@ pub(crate) fn suffix(dtype: DType) -> Result<&'static str> {
     }
 }
 
-/// Device address of a contiguous tensor's first element: the storage's, moved by the view's offset.
-pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
+/// Device address of the first element of a contiguous tensor of `dtype`: the storage's, moved by
+/// the view's offset.
+pub(crate) fn address(tensor: &Tensor, dtype: DType) -> Result<u64> {
     if !tensor.is_contiguous() {
         bail!("a view of shape {:?} is not contiguous", tensor.shape())
     }
-    strided_address(tensor)
-}
-
-/// As [`address`], for a view whose strides the caller passes on.
-pub(crate) fn strided_address(tensor: &Tensor) -> Result<u64> {
+    if tensor.dtype() != dtype {
+        bail!(
+            "a tensor of shape {:?} is {:?}, not {dtype:?}",
+            tensor.shape(),
+            tensor.dtype()
+        )
+    }
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cuda(storage) = &*storage else {
         bail!("expected a tensor on the GPU")
     };
     let stream = storage.device.cuda_stream();
-    // The guard records events between streams; there is one stream.
-    let base = match tensor.dtype() {
+    // The guard would record events between streams; `crate::device` has that switched off.
+    let base = match dtype {
         DType::BF16 => storage.as_cuda_slice::<bf16>()?.device_ptr(&stream).0,
         DType::F16 => storage.as_cuda_slice::<f16>()?.device_ptr(&stream).0,
         DType::F32 => storage.as_cuda_slice::<f32>()?.device_ptr(&stream).0,
         DType::F64 => storage.as_cuda_slice::<f64>()?.device_ptr(&stream).0,
         other => bail!("no kernels for {other:?}"),
     };
-    Ok(base + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+    Ok(base + (layout.start_offset() * dtype.size_in_bytes()) as u64)
 }
 
 /// A tensor whose elements nobody has written yet; the caller writes all of them.
@@ -249,7 +245,7 @@ fn poison(tensor: &Tensor) -> Result<()> {
     // SAFETY: the tensor owns that many bytes.
     unsafe {
         candle_core::cuda_backend::cudarc::driver::result::memset_d8_async(
-            address(tensor)?,
+            address(tensor, tensor.dtype())?,
             0xff,
             bytes,
             context.stream.cu_stream(),

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, result};
-use candle_core::{Device, Error, Result, Tensor};
+use candle_core::{DType, Device, Error, Result, Shape, Tensor};
 
 use super::pinned::Pinned;
 use super::{address, context, empty};
@@ -16,8 +16,27 @@ use super::{address, context, empty};
 #[derive(Debug)]
 pub(crate) struct Parked {
     memory: Pinned,
-    /// Bytes of each.
-    sizes: Vec<usize>,
+    tensors: Vec<Description>,
+}
+
+/// What a tensor in a group is like.
+#[derive(Debug)]
+struct Description {
+    shape: Shape,
+    dtype: DType,
+}
+
+impl Description {
+    fn of(tensor: &Tensor) -> Self {
+        Self {
+            shape: tensor.shape().clone(),
+            dtype: tensor.dtype(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.shape.elem_count() * self.dtype.size_in_bytes()
+    }
 }
 
 impl Parked {
@@ -28,20 +47,28 @@ impl Parked {
     #[expect(unsafe_code, reason = "raw copies")]
     pub(crate) fn new(device: &Device, tensors: &[&mut Tensor]) -> Result<Self> {
         let stream = &context(device)?.stream;
-        let size = |t: &&mut Tensor| t.elem_count() * t.dtype().size_in_bytes();
-        let sizes: Vec<usize> = tensors.iter().map(size).collect();
-        let total = sizes.iter().sum();
+        let described: Vec<_> = tensors.iter().map(|t| Description::of(t)).collect();
+        let total = described.iter().map(Description::bytes).sum();
         let mut memory = Pinned::new(stream.context(), total)?;
         let mut rest = memory.as_mut_slice();
-        for (tensor, size) in tensors.iter().zip(&sizes) {
-            let (part, others) = rest.split_at_mut(*size);
+        for (tensor, description) in tensors.iter().zip(&described) {
+            let (part, others) = rest.split_at_mut(description.bytes());
             // SAFETY: the tensor has as many bytes as the part, and both outlive the copy.
-            unsafe { result::memcpy_dtoh_async(part, address(tensor)?, stream.cu_stream()) }
-                .map_err(Error::wrap)?;
+            unsafe {
+                result::memcpy_dtoh_async(
+                    part,
+                    address(tensor, description.dtype)?,
+                    stream.cu_stream(),
+                )
+            }
+            .map_err(Error::wrap)?;
             rest = others;
         }
         stream.synchronize().map_err(Error::wrap)?;
-        Ok(Self { memory, sizes })
+        Ok(Self {
+            memory,
+            tensors: described,
+        })
     }
 }
 
@@ -73,21 +100,18 @@ struct Progress {
 }
 
 impl Streaming {
-    /// Makes slots like `tensors`, which are a group's; others may have fewer of them.
+    /// Makes slots for tensors like the first group's; others may have fewer of them.
     ///
     /// # Errors
     /// When the device's memory is used up.
-    pub(crate) fn new(
-        device: &Device,
-        tensors: &[&mut Tensor],
-        groups: Vec<Parked>,
-    ) -> Result<Self> {
+    pub(crate) fn new(device: &Device, groups: Vec<Parked>) -> Result<Self> {
         let work = context(device)?.stream.clone();
         let copies = work.context().new_stream().map_err(Error::wrap)?;
         let slot = || -> Result<Slot> {
-            let like = |t: &&mut Tensor| empty(t.shape(), t.dtype(), device);
+            let first = groups.first().map_or(&[][..], |group| &group.tensors);
+            let like = |t: &Description| empty(&t.shape, t.dtype, device);
             Ok(Slot {
-                tensors: tensors.iter().map(like).collect::<Result<_>>()?,
+                tensors: first.iter().map(like).collect::<Result<_>>()?,
                 ready: work.context().new_event(None).map_err(Error::wrap)?,
                 // Memory belongs to the stream it is allocated on until that says so.
                 free: work.record_event(None).map_err(Error::wrap)?,
@@ -135,12 +159,18 @@ impl Streaming {
         let copies = &self.copies;
         copies.wait(&slot.free).map_err(Error::wrap)?;
         let mut rest = group.memory.as_slice();
-        for (tensor, size) in slot.tensors.iter().zip(&group.sizes) {
-            let (part, others) = rest.split_at(*size);
+        for (tensor, description) in slot.tensors.iter().zip(&group.tensors) {
+            let (part, others) = rest.split_at(description.bytes());
             // SAFETY: the slot's tensor is as large as the group's, and the host's memory lives
             // until `copies` is done.
-            unsafe { result::memcpy_htod_async(address(tensor)?, part, copies.cu_stream()) }
-                .map_err(Error::wrap)?;
+            unsafe {
+                result::memcpy_htod_async(
+                    address(tensor, description.dtype)?,
+                    part,
+                    copies.cu_stream(),
+                )
+            }
+            .map_err(Error::wrap)?;
             rest = others;
         }
         slot.ready.record(copies).map_err(Error::wrap)

@@ -45,7 +45,7 @@ impl Uploads {
         read: impl Fn(&mut [u8], usize) -> io::Result<()> + Sync,
     ) -> candle_core::Result<io::Result<()>> {
         let stream = &tensor.device().as_cuda_device()?.cuda_stream();
-        let address = address(tensor)?;
+        let address = address(tensor, tensor.dtype())?;
         let fill_chunk = |offset: usize| -> candle_core::Result<io::Result<()>> {
             let mut buffer = self.take(stream)?;
             let len = CHUNK.min(bytes - offset);
