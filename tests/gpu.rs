@@ -13,6 +13,7 @@ use candle_nn::{Init, VarBuilder};
 use common::{Case, LatentsOfSteps, assert_close, assert_same_picture, read_png};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::device::DeviceChoice;
+use qwen_gen::memory::Offload;
 use qwen_gen::model::transformer::{Placement, Transformer};
 use qwen_gen::pipeline::{ImageRequest, Picture};
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
@@ -49,11 +50,20 @@ fn gpu() -> Option<Device> {
 
 /// Runs the case's entry `index`; its picture and the latents after the last step.
 fn run(case: &Case, index: usize, device: &Device, dtype: DType) -> Result<(Picture, Tensor)> {
+    run_with(Offload::default(), case, index, (device, dtype))
+}
+
+fn run_with(
+    offload: Offload,
+    case: &Case,
+    index: usize,
+    at: (&Device, DType),
+) -> Result<(Picture, Tensor)> {
     let request = ImageRequest {
         prompt: case.args.prompt.get(index),
         seed: case.args.seed.get(index),
     };
-    let (mut pipeline, mut texts) = case.pipeline_on(&request, index, device, dtype);
+    let (mut pipeline, mut texts) = case.pipeline_on(&request, index, at, offload);
     let mut steps = LatentsOfSteps::default();
     let picture = pipeline
         .generate(&request, &mut texts, &mut steps)
@@ -111,6 +121,34 @@ fn bf16_pictures_are_as_near_as_the_references_own() -> Result<()> {
     let (latents, pixels) = (latents_sum / 4.0, pixels_sum / 4.0);
     println!("mean: latents {latents:.4} of {BF16_LATENTS}, pixels {pixels:.3} of {BF16_PIXELS}");
     assert!(latents <= BF16_LATENTS && pixels <= BF16_PIXELS);
+    Ok(())
+}
+
+#[test]
+fn networks_that_leave_and_blocks_that_stream_make_the_same_picture() -> Result<()> {
+    let Some(device) = gpu() else { return Ok(()) };
+    let case = Case::read("builtin/logo_seed0");
+    let at = (&device, DType::BF16);
+    let (resident, latents) = run_with(Offload::default(), &case, 0, at)?;
+    let leaving = Offload {
+        text_encoder: true,
+        dit: true,
+        vae: true,
+        ..Offload::default()
+    };
+    let streaming = Offload {
+        dit_layerwise: true,
+        ..Offload::default()
+    };
+    for offload in [leaving, streaming] {
+        let (picture, others) = run_with(offload, &case, 0, at)?;
+        assert_eq!(
+            others.to_vec2::<f32>()?,
+            latents.to_vec2::<f32>()?,
+            "{offload:?}"
+        );
+        assert_eq!(picture.rgb, resident.rgb, "{offload:?}");
+    }
     Ok(())
 }
 

@@ -111,7 +111,7 @@ impl TransformerConfig {
         )
     }
 
-    /// Width of the token streams.
+    /// Width of a predicted image token.
     #[must_use]
     pub fn patch_channels(&self) -> usize {
         self.patch_size.pow(2) * self.out_channels

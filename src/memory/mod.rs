@@ -186,9 +186,9 @@ impl MemoryPlan {
             ..
         } = self.footprint;
         if self.offload.dit_layerwise {
-            // Those on their way to the host, and the one that the two slots are shaped after; the
-            // slots, which the transformer counts, are not there yet.
-            passing + (blocks_in_flight + block).saturating_sub(2 * block)
+            // Those on their way to the host; the two slots, which the transformer counts, are not
+            // there yet.
+            passing + blocks_in_flight.saturating_sub(2 * block)
         } else {
             passing
         }

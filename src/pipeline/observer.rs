@@ -87,7 +87,7 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A denoising step has issued all its work; `latents` is its result, packed `[1, s_img, 64]`.
+    /// A denoising step has issued all its work; `latents` is its result, packed `[s_img, 4 z]`.
     fn step_end(&mut self, _step: usize, _latents: &Tensor) -> Result<()> {
         Ok(())
     }

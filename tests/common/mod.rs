@@ -135,15 +135,16 @@ impl Case {
 
     /// A pipeline on the CPU in f32, and the texts of `request`.
     pub fn pipeline(&self, request: &ImageRequest, index: usize) -> (Pipeline, TextEncodings) {
-        self.pipeline_on(request, index, &Device::Cpu, DType::F32)
+        let at = (&Device::Cpu, DType::F32);
+        self.pipeline_on(request, index, at, Offload::default())
     }
 
     pub fn pipeline_on(
         &self,
         request: &ImageRequest,
         index: usize,
-        device: &Device,
-        dtype: DType,
+        (device, dtype): (&Device, DType),
+        offload: Offload,
     ) -> (Pipeline, TextEncodings) {
         let checkpoint = Checkpoint::open(&self.source(), LoadFormat::Auto).expect("checkpoint");
         let sampling = self.sampling(index);
@@ -156,17 +157,11 @@ impl Case {
             vae: dtype,
         };
         let at = (precisions, device);
-        let rehearsal = checkpoint.rehearsal(request, &sampling, &texts, at);
-        let pipeline = Pipeline::load(
-            checkpoint,
-            sampling,
-            Offload::default(),
-            at,
-            // As the program does.
-            device.is_cuda().then_some(rehearsal),
-            &mut (),
-        )
-        .expect("pipeline");
+        // As the program does.
+        let rehearses = device.is_cuda() && offload == Offload::default();
+        let rehearsal = rehearses.then(|| checkpoint.rehearsal(request, &sampling, &texts, at));
+        let pipeline = Pipeline::load(checkpoint, sampling, offload, at, rehearsal, &mut ())
+            .expect("pipeline");
         (pipeline, texts)
     }
 }

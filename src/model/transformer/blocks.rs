@@ -1,5 +1,7 @@
 //! The transformer's blocks: where they wait, and one pass through them.
 
+#[cfg(feature = "cuda")]
+use candle_core::Tensor;
 use candle_core::{Device, Result};
 use tracing::trace_span;
 
@@ -53,23 +55,20 @@ impl Blocks {
         device: &Device,
         load: impl Fn(usize) -> Result<Block> + Send + Sync,
     ) -> Result<Self> {
-        // All but the last block have all matrices.
-        let mut first = load(0)?;
-        let matrices = first.matrices_mut();
-        let nothing = candle_core::Tensor::zeros(0, matrices[0].dtype(), device)?;
         let loaded = load_layers(count, |index| {
             let mut block = load(index)?;
-            let mut matrices = block.matrices_mut();
+            let matrices = block.matrices_mut();
             let parked = Parked::new(device, &matrices)?;
-            for matrix in &mut matrices {
-                **matrix = nothing.clone();
+            for matrix in matrices {
+                *matrix = Tensor::zeros(0, matrix.dtype(), device)?;
             }
             Ok((block, parked))
         })?;
         let (blocks, parked) = loaded.into_iter().unzip();
         Ok(Self {
             blocks,
-            streaming: Some(Streaming::new(device, &matrices, parked)?),
+            // All but the last block have all matrices.
+            streaming: Some(Streaming::new(device, parked)?),
         })
     }
 

@@ -64,19 +64,24 @@ impl Transformer {
         placement: Placement,
     ) -> Result<Self> {
         let d = config.inner_dim();
-        let temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
+        let silu_temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
             .forward(timesteps_scaled)?
             .silu()?;
         let blocks = Blocks::load(config.num_layers, placement, vb.device(), |i| {
             let is_last = i + 1 == config.num_layers;
-            Block::new(config, &vb.pp("transformer_blocks").pp(i), &temb, is_last)
+            Block::new(
+                config,
+                &vb.pp("transformer_blocks").pp(i),
+                &silu_temb,
+                is_last,
+            )
         })?;
         Ok(Self {
             img_in: Linear::new(config.in_channels, d, &vb.pp("img_in"))?,
             txt_norm: vb.get(config.joint_attention_dim, "txt_norm.weight")?,
             txt_in: Linear::new(config.joint_attention_dim, d, &vb.pp("txt_in"))?,
             blocks,
-            norm_out: ModulationTable::new(&temb, 2, d, &vb.pp("norm_out.linear"))?,
+            norm_out: ModulationTable::new(&silu_temb, 2, d, &vb.pp("norm_out.linear"))?,
             proj_out: Linear::new(d, config.patch_channels(), &vb.pp("proj_out"))?,
             config: config.clone(),
         })
