@@ -5,14 +5,15 @@ use std::path::Path;
 
 use crate::cli::console::{json_text, write_result};
 use crate::cli::trace::TraceArgs;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::trace::{self, Comparison, Report, SideBySide, Text};
 
 /// Reads the traces and writes to `out` what they say, or the page to its file.
 ///
 /// # Errors
-/// [`Error::Input`](crate::Error::Input) when a trace cannot be used, before anything is written.
+/// [`Error::Input`] when a trace cannot be used, before anything is written; a usage error when the
+/// page would overwrite what it is made of.
 pub fn run(args: &TraceArgs, out: &mut dyn Write) -> Result<()> {
     let top = args.top;
     let text = if let Some(path) = &args.html {
@@ -38,6 +39,15 @@ pub fn run(args: &TraceArgs, out: &mut dyn Write) -> Result<()> {
 }
 
 fn write_page(args: &TraceArgs, path: &Path) -> Result<String> {
+    for input in [Some(&args.file), args.picture.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if files::is_same_place(path, input) {
+            let input = input.display();
+            return Err(Error::usage(format!("--html would overwrite {input}")));
+        }
+    }
     files::check_writable(path)?;
     let page = trace::page(&args.file, args.picture.as_deref())?;
     files::write_atomic(path, |out| out.write_all(page.as_bytes()))?;

@@ -114,9 +114,9 @@ impl<'a> Analysis<'a> {
     /// Busy times of all work.
     pub(super) fn whole_busy(&self) -> Busy {
         let work = &self.events.work;
-        let all: Vec<usize> = (0..work.len()).collect();
-        let from = work.first().map_or(0, |work| work.span.start);
-        Busy::new(work, &all, from)
+        let start = work.first().map_or(0, |work| work.span.start);
+        let end = work.iter().map(|work| work.span.end).max().unwrap_or(start);
+        Busy::new(work, 0..work.len(), Span { start, end })
     }
 
     fn whole_device(&self) -> Option<DeviceUse> {
@@ -239,13 +239,27 @@ impl<T> Parts<T> {
                 indexes[part].push(index);
             }
         }
+        // Latest end of the work up to each piece: how far back work reaches into a time.
+        let ends = work.iter().scan(i64::MIN, |end, work| {
+            *end = (*end).max(work.span.end);
+            Some(*end)
+        });
+        let ends: Vec<i64> = ends.collect();
         let mut from = None;
         let busy = indexes.iter().map(|indexes| {
             let first = indexes.first().map(|&index| work[index].span.start);
-            let busy = Busy::new(work, indexes, from.or(first).unwrap_or(0));
             let end = indexes.iter().map(|&index| work[index].span.end).max();
+            let start = from.or(first).unwrap_or(0);
             from = from.max(end);
-            busy
+            // A part lasts as long as its own work; the device is busy with whatever runs meanwhile.
+            let time = Span {
+                start,
+                end: end.unwrap_or(start),
+            };
+            let reaching = ends.partition_point(|&end| end <= time.start);
+            let begun = work.partition_point(|work| work.span.start < time.end);
+            let meanwhile = (reaching..begun).filter(|&index| work[index].span.end > time.start);
+            Busy::new(work, meanwhile, time)
         });
         Self {
             busy: busy.collect(),

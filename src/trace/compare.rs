@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::report::Report;
+use super::report::{Report, StageRow};
 use super::table::{Table, plain, short};
 use super::text::fixed;
 
@@ -61,17 +61,35 @@ impl Comparison {
             rows,
             differences: differences(amounts(&base), amounts(&new)),
         };
+        // Launches return at once: where both ran on a GPU its time is what differs.
+        let on_device = base.device.is_some() && new.device.is_some();
         let differences = vec![
             section("Totals", totals),
-            section("Stages", |report| {
-                let rows = report.stages.iter();
-                rows.map(|row| amount(&row.name, row.host_ms, 1)).collect()
-            }),
-            section("Operators", |report| {
-                let rows = report.operators.iter();
-                rows.map(|row| amount(&row.name, row.host_ms, row.count))
-                    .collect()
-            }),
+            if on_device {
+                section("Stages, GPU", |report| {
+                    let rows = report.stages.iter();
+                    let ms = |row: &StageRow| row.device.map_or(0.0, |device| device.span_ms);
+                    rows.map(|row| amount(&row.name, ms(row), 1)).collect()
+                })
+            } else {
+                section("Stages", |report| {
+                    let rows = report.stages.iter();
+                    rows.map(|row| amount(&row.name, row.host_ms, 1)).collect()
+                })
+            },
+            if on_device {
+                section("Operators, GPU", |report| {
+                    let rows = report.operators.iter();
+                    rows.map(|row| amount(&row.name, row.device_ms, row.count))
+                        .collect()
+                })
+            } else {
+                section("Operators", |report| {
+                    let rows = report.operators.iter();
+                    rows.map(|row| amount(&row.name, row.host_ms, row.count))
+                        .collect()
+                })
+            },
             section("Kernels", |report| {
                 let rows = report.kernels.iter();
                 rows.map(|row| amount(&row.name, row.total_ms, row.count))

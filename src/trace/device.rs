@@ -21,13 +21,14 @@ pub(super) struct Gap {
 }
 
 impl Busy {
-    /// The union of the work at `indexes`, which are in order of start, from `from` on.
-    pub(super) fn new(work: &[Work], indexes: &[usize], from: i64) -> Self {
+    /// The union of the work at `indexes`, which are in order of start, within `time`.
+    pub(super) fn new(work: &[Work], indexes: impl Iterator<Item = usize>, time: Span) -> Self {
         let mut busy = Self::default();
-        let mut until = from;
+        let mut until = time.start;
         let mut last = None;
-        for &index in indexes {
+        for index in indexes {
             let Span { start, end } = work[index].span;
+            let end = end.min(time.end);
             if start > until {
                 busy.gaps.push(Gap {
                     span: Span {
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn overlapping_work_is_busy_once_and_gaps_have_neighbours() {
         let work = work(&[(10, 20), (12, 15), (18, 25), (30, 40), (40, 45)]);
-        let busy = Busy::new(&work, &[0, 1, 2, 3, 4], 8);
+        let busy = Busy::new(&work, 0..5, Span { start: 8, end: 45 });
         let spans = [(10, 25), (30, 45)].map(|(start, end)| Span { start, end });
         assert_eq!(busy.spans, spans);
         assert_eq!((busy.busy_ns(), busy.idle_ns()), (30, 7));
@@ -99,8 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn work_that_began_before_counts_from_the_start() {
-        let busy = Busy::new(&work(&[(0, 10), (10, 20)]), &[0, 1], 5);
-        assert_eq!((busy.busy_ns(), busy.idle_ns()), (15, 0));
+    fn only_what_lies_within_the_time_counts() {
+        let time = Span { start: 5, end: 18 };
+        let busy = Busy::new(&work(&[(0, 10), (10, 20)]), 0..2, time);
+        assert_eq!((busy.busy_ns(), busy.idle_ns()), (13, 0));
     }
 }

@@ -7,8 +7,9 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use super::names::{NameId, Names};
 
-/// Beyond 100 years a time is none; sums and differences of what is left fit.
-const MAX_NS: f64 = 4e18;
+/// Beyond 60 years a time is none. An event may begin and last that long, before the epoch, too: the
+/// difference of two ends is three times this, which fits.
+const MAX_NS: f64 = 2e18;
 
 /// An event.
 #[derive(Debug, Clone, Copy)]

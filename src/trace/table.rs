@@ -1,9 +1,12 @@
 //! Tables for a terminal: the first column to the left, the others to the right.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
-/// Wider names lose their middle.
+/// Wider names lose their middle, unless they would look like another.
 const MAX_NAME: usize = 60;
+/// Even those are cut here.
+const MAX_NAME_APART: usize = 240;
 
 /// A table with a title.
 #[derive(Debug)]
@@ -82,11 +85,29 @@ pub(super) fn plain(text: &str) -> String {
 
 /// A name that fits, on one line.
 pub(super) fn short(name: &str) -> String {
+    shortened(name, MAX_NAME)
+}
+
+/// Names on one line each, as short as [`short`] where they then still differ.
+pub(super) fn short_apart(names: &[&str]) -> Vec<String> {
+    let mut width = MAX_NAME;
+    loop {
+        let short: Vec<String> = names.iter().map(|name| shortened(name, width)).collect();
+        let different = |names: &mut dyn Iterator<Item = &str>| names.collect::<HashSet<_>>().len();
+        let before = different(&mut names.iter().copied());
+        if width >= MAX_NAME_APART || different(&mut short.iter().map(|s| &**s)) == before {
+            return short;
+        }
+        width *= 2;
+    }
+}
+
+fn shortened(name: &str, width: usize) -> String {
     let name: Vec<char> = plain(name).chars().collect();
-    if name.len() <= MAX_NAME {
+    if name.len() <= width {
         return name.into_iter().collect();
     }
-    let (head, tail) = (MAX_NAME * 2 / 3, MAX_NAME / 3 - 1);
+    let (head, tail) = (width * 2 / 3, width / 3 - 1);
     let tail = &name[name.len() - tail..];
     name[..head].iter().chain(&['…']).chain(tail).collect()
 }
@@ -113,6 +134,10 @@ mod tests {
         let name = short(&long);
         assert_eq!(name.chars().count(), MAX_NAME);
         assert!(name.starts_with("aaa") && name.contains('…') && name.ends_with("zzz"));
+        let other = format!("{}-{}", &long[..70], &long[71..]);
+        let apart = short_apart(&[&long, &other]);
+        assert_ne!(apart[0], apart[1]);
+        assert_eq!(apart[0].chars().count(), 2 * MAX_NAME);
         assert_eq!(short("a\u{1b}[31m\nb"), "a\u{fffd}[31m\u{fffd}b");
     }
 }

@@ -111,12 +111,14 @@ fn odd_events_are_passed_over() {
         {}, {"ph": "X"}, {"ph": "Q", "cat": 7},
         {"ph": "X", "cat": "kernel", "name": "k", "ts": -1e300, "dur": 1e300, "args": null},
         {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": -5, "args": {"correlation": [1, {"a": 2}], "bytes": -1}},
-        {"ph": "X", "cat": "cpu_op", "name": "op", "pid": "1", "tid": "2", "ts": 0, "dur": 1, "args": {"correlation": "3"}}
+        {"ph": "X", "cat": "cpu_op", "name": "op", "pid": "1", "tid": "2", "ts": 0, "dur": 1, "args": {"correlation": "3"}},
+        {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": 1e300},
+        {"ph": "X", "cat": "kernel", "name": "k", "ts": -1e300, "dur": 0}
     ]}"#;
     // A category is text.
     assert!(parse(odd.as_bytes()).is_err());
     let report = report(&odd.replace(", \"cat\": 7", ""));
-    assert_eq!((report.events, report.kernels[0].count), (6, 2));
+    assert_eq!((report.events, report.kernels[0].count), (8, 4));
     assert_eq!(report.operators[0].count, 1);
     assert!(!text(&report).is_empty());
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::report::{DeviceUse, GapRow, Report, StepRow};
-use super::table::{Table, plain, short};
+use super::table::{Table, plain, short, short_apart};
 
 /// A report with the number of rows to show of each table; 0 is all.
 #[derive(Debug)]
@@ -74,16 +74,21 @@ impl fmt::Display for Text<'_> {
         };
         Table::new(header).rows(operators, top).fmt(f)?;
 
-        let kernels = report.kernels.iter().map(|row| {
-            vec![
-                short(&row.name),
-                row.count.to_string(),
-                fixed(row.total_ms),
-                fixed(row.mean_us),
-                percent(row.share_pct),
-                row.occupancy_pct.map_or_else(String::new, percent),
-            ]
-        });
+        let names: Vec<&str> = report.kernels.iter().map(|row| &*row.name).collect();
+        let kernels = report
+            .kernels
+            .iter()
+            .zip(short_apart(&names))
+            .map(|(row, name)| {
+                vec![
+                    name,
+                    row.count.to_string(),
+                    fixed(row.total_ms),
+                    fixed(row.mean_us),
+                    percent(row.share_pct),
+                    row.occupancy_pct.map_or_else(String::new, percent),
+                ]
+            });
         let header = [
             "Kernels",
             "count",
