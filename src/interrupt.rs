@@ -11,6 +11,12 @@ use signal_hook::flag;
 use crate::error::{Error, Result};
 use crate::pipeline::{Observer, Stage};
 
+/// From here on a file that outgrows the process's limit is a failed write, not the process's death.
+pub fn survive_file_size_limit() {
+    // Where the system refuses, it stays as it was.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
+
 /// Watches for signals; as an observer it stops the run at the next stage or step.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
@@ -35,8 +41,6 @@ impl Interrupt {
                 signal.unsigned_abs() as usize,
             )?;
         }
-        // A file that outgrows its limit is then a failed write and not a dead process.
-        flag::register(SIGXFSZ, Arc::default())?;
         Ok(interrupt)
     }
 

@@ -12,7 +12,8 @@ use qwen_gen::Error;
 use qwen_gen::allocator::{self, Allocator};
 use qwen_gen::cli::console::Console;
 use qwen_gen::cli::{Cli, Command, upstream_flag};
-use qwen_gen::commands::{compare_perf, completions, doctor, generate, trace};
+use qwen_gen::commands::{Verdict, compare_perf, completions, doctor, generate, trace};
+use qwen_gen::interrupt;
 
 /// The program's exit codes; after a signal it is 128 + the signal's number.
 const DONE: u8 = 0;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
 
 fn run(started: Instant) -> ExitCode {
     allocator::keep_freed_memory();
+    interrupt::survive_file_size_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|verb| verb == "generate")
         && let Some(flag) = upstream_flag(&args)
@@ -48,24 +50,21 @@ fn run(started: Instant) -> ExitCode {
     };
     let result = match cli.command {
         Command::Generate(args) => generate::run(*args, started).map(|()| DONE),
-        Command::ComparePerf(args) => compare_perf::run(&args, &mut std::io::stdout())
-            .map(|verdict| match verdict {
-                compare_perf::Verdict::Passed => DONE,
-                compare_perf::Verdict::Regressed => FAILED,
-            })
-            .map_err(anyhow::Error::from)
-            .or_else(|error| {
-                Console::error(&error);
-                Ok(USAGE)
-            }),
+        Command::ComparePerf(args) => {
+            match compare_perf::run(&args, &mut std::io::stdout()) {
+                // A check that cannot be made is neither passed nor failed.
+                Err(error @ Error::Input { .. }) => {
+                    Console::error(&error.into());
+                    Ok(USAGE)
+                }
+                other => other.map(exit_code_of).map_err(anyhow::Error::from),
+            }
+        }
         Command::Trace(args) => trace::run(&args, &mut std::io::stdout())
             .map(|()| DONE)
             .map_err(anyhow::Error::from),
         Command::Doctor(args) => doctor::run(&args, &mut std::io::stdout())
-            .map(|verdict| match verdict {
-                doctor::Verdict::Runs => DONE,
-                doctor::Verdict::Refused => FAILED,
-            })
+            .map(exit_code_of)
             .map_err(anyhow::Error::from),
         Command::Completions { shell } => completions::run(shell, &mut std::io::stdout())
             .map(|()| DONE)
@@ -77,6 +76,13 @@ fn run(started: Instant) -> ExitCode {
             Console::error(&error);
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn exit_code_of(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Passed => DONE,
+        Verdict::Failed => FAILED,
     }
 }
 

@@ -102,6 +102,12 @@ fn paths_that_json_cannot_hold_are_refused() {
     command.env("SGLANG_TORCH_PROFILER_DIR", OsStr::from_bytes(b"a\xff"));
     let error = Run::of(&mut command).failure(2);
     assert_eq!(error, "error: trace folder a\u{fffd}: not UTF-8");
+    command.env("SGLANG_TORCH_PROFILER_DIR", "a\nb");
+    let error = Run::of(&mut command).failure(2);
+    assert_eq!(
+        error,
+        "error: trace folder \"a\\nb\": it has a control character"
+    );
     assert_eq!(scratch.names("."), [""; 0]);
 }
 

@@ -5,21 +5,13 @@ use std::io::Write;
 
 use jiff::ZonedDateTime;
 
+use super::Verdict;
 use crate::cli::compare_perf::ComparePerfArgs;
 use crate::cli::console::write_result;
 use crate::error::Result;
 use crate::perf::{Comparison, Dump};
 
-/// How a comparison ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// No limit was given, or every dump is within it.
-    Passed,
-    /// A dump is slower than the limit allows.
-    Regressed,
-}
-
-/// Writes the report to `out` and checks the limit.
+/// Writes the report to `out` and checks the limit; failed where a dump is slower than it allows.
 ///
 /// # Errors
 /// [`Error::Input`](crate::Error::Input) when a dump cannot be used, before anything is written.
@@ -43,7 +35,7 @@ pub fn run(args: &ComparePerfArgs, out: &mut dyn Write) -> Result<Verdict> {
                 "- {mark} {file}: {what} {change:+.1}%, limit +{limit}%"
             );
             if check.regressed {
-                verdict = Verdict::Regressed;
+                verdict = Verdict::Failed;
             }
         }
     }
@@ -92,7 +84,7 @@ mod tests {
     #[test]
     fn any_dump_beyond_the_limit_is_a_regression() {
         let (verdict, report) = compare(&[100.0, 105.0, 106.5], Some(5.0));
-        assert_eq!(verdict.unwrap(), Verdict::Regressed);
+        assert_eq!(verdict.unwrap(), Verdict::Failed);
         let (_, check) = report.split_once("#### 3. Check\n").unwrap();
         assert_eq!(
             check,

@@ -2,22 +2,14 @@
 
 use std::io::Write;
 
+use super::Verdict;
 use crate::cli::console::{json_text, write_result};
 use crate::cli::doctor::DoctorArgs;
 use crate::doctor::Report;
 use crate::error::Result;
 use crate::request::SizeArgs;
 
-/// Whether `generate` would run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It would.
-    Runs,
-    /// The device or the model would be refused.
-    Refused,
-}
-
-/// Writes what was found to `out`.
+/// Writes what was found to `out`; failed where `generate` would refuse the device or the model.
 ///
 /// # Errors
 /// [`Error::Output`](crate::Error::Output) when it cannot be written.
@@ -35,7 +27,7 @@ pub fn run(args: &DoctorArgs, out: &mut dyn Write) -> Result<Verdict> {
     };
     write_result(out, text.as_bytes())?;
     Ok(match report.refusal {
-        None => Verdict::Runs,
-        Some(_) => Verdict::Refused,
+        None => Verdict::Passed,
+        Some(_) => Verdict::Failed,
     })
 }

@@ -24,14 +24,14 @@ pub fn process_start(main_started: Instant) -> Instant {
 
 /// Largest resident memory of the process so far, in MiB; `None` where `/proc` cannot tell.
 #[must_use]
-pub fn peak_host_mb() -> Option<f64> {
-    status_mb(&fs::read_to_string(STATUS).ok()?, "VmHWM")
+pub fn peak_host_mib() -> Option<f64> {
+    status_mib(&fs::read_to_string(STATUS).ok()?, "VmHWM")
 }
 
 /// Resident memory of the process, in MiB; `None` where `/proc` cannot tell.
 #[must_use]
-pub fn resident_host_mb() -> Option<f64> {
-    status_mb(&fs::read_to_string(STATUS).ok()?, "VmRSS")
+pub fn resident_host_mib() -> Option<f64> {
+    status_mib(&fs::read_to_string(STATUS).ok()?, "VmRSS")
 }
 
 /// Largest anonymous memory of the process so far, in MiB; `None` where `/proc` cannot tell.
@@ -41,7 +41,7 @@ pub fn resident_host_mb() -> Option<f64> {
 /// anonymous now.
 #[must_use]
 pub fn peak_host_anon_mb() -> Option<f64> {
-    peak_anon_mb(&fs::read_to_string(STATUS).ok()?)
+    peak_anon_mib(&fs::read_to_string(STATUS).ok()?)
 }
 
 fn age(stat: &str, uptime: &str) -> Option<Duration> {
@@ -52,15 +52,15 @@ fn age(stat: &str, uptime: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(uptime - start_ticks / TICKS_PER_SECOND).ok()
 }
 
-fn peak_anon_mb(status: &str) -> Option<f64> {
-    let mapped = status_mb(status, "RssFile")? + status_mb(status, "RssShmem")?;
-    let peak = status_mb(status, "VmHWM")? - mapped;
-    let peak = peak.max(status_mb(status, "RssAnon")?);
+fn peak_anon_mib(status: &str) -> Option<f64> {
+    let mapped = status_mib(status, "RssFile")? + status_mib(status, "RssShmem")?;
+    let peak = status_mib(status, "VmHWM")? - mapped;
+    let peak = peak.max(status_mib(status, "RssAnon")?);
     Some((peak * 100.0).round() / 100.0)
 }
 
 /// A size of `/proc/self/status`, which has them in KiB.
-fn status_mb(status: &str, key: &str) -> Option<f64> {
+fn status_mib(status: &str, key: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: f64 = (line.strip_prefix(':')?.split_whitespace())
         .next()?
@@ -93,7 +93,7 @@ mod tests {
     fn peak_is_the_resident_peak_less_file_pages() {
         let status =
             "VmHWM:\t 10240 kB\nRssAnon:\t 1024 kB\nRssFile:\t 2048 kB\nRssShmem:\t 0 kB\n";
-        assert_eq!(peak_anon_mb(status), Some(8.0));
-        assert_eq!(peak_anon_mb("VmHWM:\t 10240 kB\n"), None);
+        assert_eq!(peak_anon_mib(status), Some(8.0));
+        assert_eq!(peak_anon_mib("VmHWM:\t 10240 kB\n"), None);
     }
 }

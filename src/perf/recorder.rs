@@ -1,6 +1,7 @@
 //! Sets marks while a run lasts; only afterwards are they turned into durations, which is when a
 //! GPU is waited for.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
@@ -26,6 +27,7 @@ pub struct PerfRecorder {
     requests: Vec<RequestMarks>,
     checkpoints: Vec<(usize, &'static str, MemoryCheckpoint)>,
     load_peak: Option<MemoryCheckpoint>,
+    warmup_peak: Option<MemoryCheckpoint>,
     /// Of the present request.
     stage_peaks: Vec<(Stage, MemoryCheckpoint)>,
     saves: Vec<(usize, Duration)>,
@@ -64,6 +66,7 @@ impl PerfRecorder {
             requests: Vec::new(),
             checkpoints: Vec::new(),
             load_peak: None,
+            warmup_peak: None,
             stage_peaks: Vec::new(),
             saves: Vec::new(),
         }
@@ -71,9 +74,19 @@ impl PerfRecorder {
 
     /// Ends the cold start, unless it has ended.
     ///
-    /// The first stage does so; call it before a warm-up request, which is not observed.
+    /// The first request does so; call it before a warm-up request, which is not observed.
     pub fn end_cold_start(&mut self) {
-        self.first_stage.get_or_insert_with(Instant::now);
+        if self.first_stage.is_none() {
+            self.first_stage = Some(Instant::now());
+            self.load_peak = MemoryCheckpoint::now(&self.device);
+            // Peaks are counted from here.
+            device::reset_peak_memory(&self.device);
+        }
+    }
+
+    /// Ends a warm-up request.
+    pub fn end_warm_up(&mut self) {
+        self.warmup_peak = MemoryCheckpoint::now(&self.device);
     }
 
     /// Records memory at a moment of a request; each `name` once.
@@ -109,18 +122,30 @@ impl PerfRecorder {
         }
         let mut records = records.into_iter();
         let first = records.next().expect("a run has at least one request");
-        let loads = self.loads.durations(&self.timer)?;
         let first_stage = self.first_stage.unwrap_or(self.process_start);
         Ok(PerfReport {
             first: first.record,
             device: run.device,
-            load: (loads.into_iter())
-                .map(|((component, bytes), duration_ms)| (component, Load { bytes, duration_ms }))
-                .collect(),
+            load: self.loads_by_component()?,
             cold_start_ms: (first_stage - self.process_start).as_secs_f64() * 1e3,
             save_ms: first.save_ms,
             requests: records.collect(),
         })
+    }
+
+    /// Sums over all times a component was loaded: one that leaves comes again.
+    fn loads_by_component(&self) -> Result<Vec<(&'static str, Load)>> {
+        let mut loads: Vec<(&'static str, Load)> = Vec::new();
+        for ((component, bytes), duration_ms) in self.loads.durations(&self.timer)? {
+            match loads.iter_mut().find(|(name, _)| *name == component) {
+                Some((_, load)) => {
+                    load.bytes += bytes;
+                    load.duration_ms += duration_ms;
+                }
+                None => loads.push((component, Load { bytes, duration_ms })),
+            }
+        }
+        Ok(loads)
     }
 
     fn record(
@@ -131,13 +156,17 @@ impl PerfRecorder {
     ) -> Result<RequestRecord> {
         let stages = marks.stages.durations(&self.timer)?;
         let steps = marks.steps.durations(&self.timer)?;
+        // Networks that wait until they are needed are loaded between stages.
+        let loading_ms: f64 = (self.loads.done[marks.loads.clone()].iter())
+            .map(|(_, begin, end)| self.timer.elapsed_ms(begin, end))
+            .sum::<Result<_>>()?;
         Ok(RequestRecord {
             timestamp: marks.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string(),
             request_id: facts.request_id,
             commit_hash: run.commit_hash.clone(),
             tag: "cli_generate",
             total_duration_ms: match marks.stages.done.last() {
-                Some((_, _, end)) => self.timer.elapsed_ms(&marks.begin, end)?,
+                Some((_, _, end)) => self.timer.elapsed_ms(&marks.begin, end)? - loading_ms,
                 None => 0.0,
             },
             stages: (stages.into_iter())
@@ -173,24 +202,27 @@ impl Observer for PerfRecorder {
 
     fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
         self.loads.end((component, bytes), self.timer.mark()?);
+        if let Some(request) = self.requests.last_mut() {
+            request.loads.end = self.loads.done.len();
+        }
         Ok(())
     }
 
     fn request_begin(&mut self, index: usize) -> Result<()> {
+        self.end_cold_start();
+        let loaded = self.loads.done.len();
         self.requests.push(RequestMarks {
             index,
             at: Timestamp::now(),
             begin: self.timer.mark()?,
             stages: Spans::default(),
             steps: Spans::default(),
+            loads: loaded..loaded,
         });
-        // Peaks are counted from here.
-        let load_peak = MemoryCheckpoint::now(&self.device);
         device::reset_peak_memory(&self.device);
         if let Some(before) = MemoryCheckpoint::now(&self.device) {
             self.checkpoint(index, "before_forward", before);
         }
-        self.load_peak = self.load_peak.or(load_peak);
         self.stage_peaks.clear();
         Ok(())
     }
@@ -208,6 +240,9 @@ impl Observer for PerfRecorder {
             self.checkpoint(index, "load_peak", load_peak);
         }
         self.checkpoint(index, "runtime_peak", after);
+        if let Some(warmup_peak) = self.warmup_peak {
+            self.checkpoint(index, "warmup_peak", warmup_peak);
+        }
         for (stage, peak) in peaks {
             self.checkpoint(index, stage.name(), peak);
         }
@@ -215,7 +250,6 @@ impl Observer for PerfRecorder {
     }
 
     fn stage_begin(&mut self, _stage: Stage) -> Result<()> {
-        self.end_cold_start();
         let mark = self.timer.mark()?;
         self.request().stages.begin(mark);
         Ok(())
@@ -252,6 +286,8 @@ struct RequestMarks {
     begin: Mark,
     stages: Spans<Stage>,
     steps: Spans<usize>,
+    /// Which of the loads were for it.
+    loads: Range<usize>,
 }
 
 /// Pairs of marks that do not nest.
@@ -363,6 +399,26 @@ mod tests {
         assert!(record.denoise_steps_ms.iter().all(|s| s.duration_ms >= 3.0));
         assert!(steps <= denoising && denoising - steps < 5.0);
         assert!(stages <= record.total_duration_ms && record.total_duration_ms - stages < 5.0);
+    }
+
+    #[test]
+    fn what_is_loaded_between_stages_counts_as_loading() {
+        let mut recorder = PerfRecorder::new(&Device::Cpu, Instant::now());
+        recorder.request_begin(0).unwrap();
+        for stage in [Stage::Denoising, Stage::Decoding] {
+            recorder.load_begin("vae").unwrap();
+            sleep(Duration::from_millis(30));
+            recorder.load_end("vae", 100).unwrap();
+            recorder.stage_begin(stage).unwrap();
+            recorder.stage_end(stage).unwrap();
+        }
+        let report = finish(recorder);
+        assert!(report.first.total_duration_ms < 30.0);
+        let [("vae", load)] = &report.load[..] else {
+            panic!("{:?}", report.load)
+        };
+        assert_eq!(load.bytes, 200);
+        assert!(load.duration_ms >= 60.0);
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn on_device(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
         }
     }
     for overhead in &device.overheads {
-        let row = Row::new(-1, overhead.thread);
+        let row = Row::new(rows::OVERHEADS, overhead.thread);
         let name = Name::Static(overhead.kind);
         events.range(
             "overhead",

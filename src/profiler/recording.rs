@@ -10,7 +10,7 @@ use super::spans::{Installed, Listeners, MAX_RANGES, RangeListener, SpanRecorder
 use super::thread;
 use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
 use crate::error::Result;
-use crate::perf::resident_host_mb;
+use crate::perf::resident_host_mib;
 
 /// Bytes of latents kept for their norms, which are computed after the run.
 pub const MAX_LATENTS_BYTES: usize = 256 << 20;
@@ -108,8 +108,8 @@ impl Recording {
 
     /// Adds the memory in use.
     pub(super) fn count_memory(&mut self) {
-        if let Some(mb) = resident_host_mb() {
-            self.count("host memory", vec![("resident MiB", mb)]);
+        if let Some(mib) = resident_host_mib() {
+            self.count("host memory", vec![("resident MiB", mib)]);
         }
     }
 

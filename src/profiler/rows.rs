@@ -12,6 +12,10 @@ use super::trace::{Trace, Wait};
 const PROCESS: &str = "qwen-gen";
 /// The row of component loading; no thread has this id.
 pub(super) const LOADING: u32 = 0;
+/// The process of what recording the device costs; its rows are the threads that pay.
+pub(super) const OVERHEADS: i64 = -1;
+/// Below the devices.
+const OVERHEADS_SORT_INDEX: i64 = 6_000_000;
 /// A wait for a stream begins in the middle of the stream's work, so it has a row this far off.
 const STREAM_WAITS: i64 = 1_000_000;
 /// The row of the recording itself.
@@ -57,6 +61,12 @@ pub(super) fn metadata(trace: &Trace, events: &mut Events<'_>) -> io::Result<()>
             stream => format!("stream {stream} "),
         };
         rows.insert((pid, tid), name);
+    }
+    for overhead in &trace.device.overheads {
+        let label = "recording's overhead".to_owned();
+        processes.insert(OVERHEADS, (label, OVERHEADS_SORT_INDEX));
+        let name = format!("thread {} ", overhead.thread);
+        rows.insert((OVERHEADS, i64::from(overhead.thread)), name);
     }
     for (pid, (label, sort_index)) in processes {
         let row = Row::new(pid, 0);

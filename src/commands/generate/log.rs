@@ -1,15 +1,31 @@
 //! What a run says of itself: upstream's lines, and a summary of where the time went.
 
-use std::io::stdout;
+use std::io::{stderr, stdout};
 use std::time::Duration;
 
 use super::plan::Run;
 use crate::cli::console::{Console, write_result};
+use crate::cli::generate::LogLevel;
 use crate::error::Result;
 use crate::memory::MemoryPlan;
-use crate::perf::{PerfReport, peak_host_mb};
+use crate::perf::{PerfReport, peak_host_mib};
 use crate::pipeline::{Stage, TextEncodings};
 use crate::weights::Lora;
+
+/// What the operations tell of on the way (a GPU library that does not do a shape), for those who asked
+/// for more.
+pub(super) fn show_events(level: LogLevel) {
+    if level <= LogLevel::Debug {
+        // The process has one subscriber of this kind, and this is it.
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(stderr)
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .try_init();
+    }
+}
 
 /// The prompts that do not fit.
 pub(super) fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
@@ -101,7 +117,7 @@ pub(super) fn summarise(report: &PerfReport, console: &Console) {
             steps.median_ms, steps.worst_ms, steps.worst_step
         )
     });
-    let memory = peak_host_mb().map_or(String::new(), |mb| format!(", peak memory {mb:.0} MB"));
+    let memory = peak_host_mib().map_or(String::new(), |mib| format!(", peak memory {mib:.0} MiB"));
     console.info(&format!(
         "Summary: load {}, text {}, denoise {}{steps}, decode {}, save {}{memory}",
         s(summary.load_ms),

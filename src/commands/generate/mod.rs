@@ -31,6 +31,7 @@ use crate::weights::ModelSource;
 /// Whatever stops the run; nothing is left half-written.
 pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let mut console = Console::new(args.log_level(), args.json());
+    log::show_events(args.log_level());
     let json = args.json();
     let mut interrupt = Interrupt::install()?;
 
@@ -79,6 +80,7 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
             .warm_up(&run.request.images[0], &mut texts, steps, &mut observers)
             .map_err(|error| plan.explain(error))
             .context("the warm-up failed")?;
+        perf.end_warm_up();
         console.set_warming_up(false);
     }
 

@@ -44,8 +44,13 @@ impl Run {
         }
         if let Some(window) = &run.request.profile {
             let folder = profiler::trace_folder(|variable| std::env::var_os(variable));
+            let name = folder.to_string_lossy();
             if folder.to_str().is_none() {
-                let message = format!("trace folder {}: not UTF-8", folder.display());
+                return Err(Error::usage(format!("trace folder {name}: not UTF-8")));
+            }
+            // Scripts read the line that names a trace.
+            if name.contains(char::is_control) {
+                let message = format!("trace folder {name:?}: it has a control character");
                 return Err(Error::usage(message));
             }
             run.trace_paths = (0..run.request.images.len())
