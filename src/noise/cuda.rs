@@ -8,6 +8,8 @@
 
 use std::f32::consts::{FRAC_1_PI, TAU};
 
+use rayon::prelude::*;
+
 /// Threads of a block of torch's distribution kernels.
 const BLOCK_THREADS: usize = 256;
 /// Blocks of that size that an H100 or H200 holds at once: 132 multiprocessors of 2048 threads.
@@ -27,13 +29,13 @@ pub(super) fn randn(seed: u64, n: usize) -> Vec<f32> {
     }
     // In its k-th call, thread i writes elements i + threads * (4k + lane).
     for (call, values) in (0..).zip(values.chunks_mut(LANES * threads)) {
-        let lanes = values.len().div_ceil(threads);
-        for thread in 0..threads.min(values.len()) {
-            let normal = normal4(philox(seed, call, thread as u64));
-            for (lane, value) in normal.into_iter().enumerate().take(lanes) {
-                if let Some(slot) = values.get_mut(thread + threads * lane) {
-                    *slot = value;
-                }
+        let normals: Vec<_> = (0..threads.min(values.len()) as u64)
+            .into_par_iter()
+            .map(|thread| normal4(philox(seed, call, thread)))
+            .collect();
+        for (lane, values) in values.chunks_mut(threads).enumerate() {
+            for (value, normal) in values.iter_mut().zip(&normals) {
+                *value = normal[lane];
             }
         }
     }
