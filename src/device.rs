@@ -50,13 +50,9 @@ impl DeviceChoice {
     /// # Errors
     /// When a GPU was asked for and there is none, or this build has no GPU support.
     pub fn open(self) -> Result<Chosen> {
-        let cpu = |reason: String| Chosen {
-            device: Device::Cpu,
-            reason: format!("cpu: {reason}"),
-        };
         match self {
-            Self::Cpu => Ok(cpu("asked for".to_owned())),
-            Self::Auto => Ok(open_gpu(0).unwrap_or_else(|why| cpu(why.reason))),
+            Self::Cpu => Ok(Chosen::cpu("asked for")),
+            Self::Auto => Ok(open_gpu(0).unwrap_or_else(|why| Chosen::cpu(&why.reason))),
             Self::Cuda(index) => open_gpu(index).map_err(|why| Error::Device {
                 message: format!("--device cuda:{index}: {}", why.reason),
                 hint: Some(why.way_out.to_owned()),
@@ -71,10 +67,32 @@ impl DeviceChoice {
     pub fn prepare(self) -> Result<Chosen> {
         let chosen = self.open()?;
         #[cfg(feature = "cuda")]
-        if chosen.device.is_cuda() {
-            crate::ops::cuda::context(&chosen.device)?;
+        if chosen.device.is_cuda()
+            && let Err(error) = crate::ops::cuda::context(&chosen.device)
+        {
+            let reason = format!(
+                "{}: kernels for sm_{} and libraries do not load on it: {error}",
+                chosen.reason,
+                env!("QWEN_GEN_ARCHITECTURES"),
+            );
+            return match self {
+                Self::Auto => Ok(Chosen::cpu(&reason)),
+                _ => Err(Error::Device {
+                    message: reason,
+                    hint: Some("build for this GPU (CUDA_COMPUTE_CAP), see `qwen-gen doctor` for the libraries, or use --device cpu".to_owned()),
+                }),
+            };
         }
         Ok(chosen)
+    }
+}
+
+impl Chosen {
+    fn cpu(reason: &str) -> Self {
+        Self {
+            device: Device::Cpu,
+            reason: format!("cpu: {reason}"),
+        }
     }
 }
 

@@ -107,7 +107,12 @@ impl Cudnn {
             return Ok(false);
         };
         if self.workspace.as_ref().map_or(0, CudaSlice::len) < plan.workspace_bytes() {
-            self.workspace = Some(allocate(&self.stream, plan.workspace_bytes())?);
+            // The old one makes room first; without a new one the operation's own body has to do.
+            self.workspace = None;
+            self.workspace = allocate(&self.stream, plan.workspace_bytes()).ok();
+            if self.workspace.is_none() {
+                return Ok(false);
+            }
         }
         let workspace = self
             .workspace

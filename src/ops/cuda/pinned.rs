@@ -6,7 +6,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, sys};
 use candle_core::{Error, Result};
 use rayon::prelude::*;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
@@ -56,7 +56,7 @@ impl Pinned {
         context.bind_to_thread().map_err(Error::wrap)?;
         // SAFETY: mapped memory that is unregistered before it is unmapped.
         let code = unsafe { sys::cuMemHostRegister_v2(start.as_ptr().cast(), len, 0) };
-        code.result().map_err(Error::wrap)?;
+        code.result().map_err(|error| refused(len, error))?;
         Ok(pinned)
     }
 
@@ -71,6 +71,18 @@ impl Pinned {
         // SAFETY: `len` mapped bytes, borrowed with `self`.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
+}
+
+/// The driver's error in words of its own: its "out of memory" is not the GPU's here.
+pub(super) fn refused(len: usize, error: DriverError) -> Error {
+    let what = match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => "there is not enough of it".to_owned(),
+        _ => error.to_string(),
+    };
+    Error::Msg(format!(
+        "{} MiB of host memory cannot be pinned: {what}",
+        len >> 20
+    ))
 }
 
 impl Drop for Pinned {

@@ -51,20 +51,19 @@ impl Parked {
         let total = described.iter().map(Description::bytes).sum();
         let mut memory = Pinned::new(stream.context(), total)?;
         let mut rest = memory.as_mut_slice();
-        for (tensor, description) in tensors.iter().zip(&described) {
-            let (part, others) = rest.split_at_mut(description.bytes());
-            // SAFETY: the tensor has as many bytes as the part, and both outlive the copy.
-            unsafe {
-                result::memcpy_dtoh_async(
-                    part,
-                    address(tensor, description.dtype)?,
-                    stream.cu_stream(),
-                )
-            }
-            .map_err(Error::wrap)?;
+        let mut copy = |tensor: &Tensor, description: &Description| {
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(description.bytes());
             rest = others;
-        }
+            let address = address(tensor, description.dtype)?;
+            // SAFETY: the tensor has as many bytes as the part, and both outlive the copy.
+            unsafe { result::memcpy_dtoh_async(part, address, stream.cu_stream()) }
+                .map_err(Error::wrap)
+        };
+        let mut pairs = tensors.iter().zip(&described);
+        let copied = pairs.try_for_each(|(tensor, description)| copy(tensor, description));
+        // A copy that was issued writes to the memory, whatever became of the next.
         stream.synchronize().map_err(Error::wrap)?;
+        copied?;
         Ok(Self {
             memory,
             tensors: described,
@@ -124,6 +123,11 @@ impl Streaming {
             copies,
             progress: Mutex::default(),
         })
+    }
+
+    /// Number of groups.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// Does `work` with the tensors of group `index`, and has the next one copied meanwhile.

@@ -15,7 +15,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::{Error, Tensor};
 use rayon::prelude::*;
 
-use super::address;
+use super::{address, pinned};
 
 /// Bytes of one read and one copy. An H100 host loads 19, 27, 30, 26 and 25 GB/s with 0.5, 1, 2, 4 and 8 MiB.
 const CHUNK: usize = 2 << 20;
@@ -69,7 +69,7 @@ impl Uploads {
             return Ok(buffer);
         }
         drop(buffers);
-        Buffer::new(stream).map_err(Error::wrap)
+        Buffer::new(stream).map_err(|error| pinned::refused(CHUNK, error))
     }
 
     fn give_back(&self, buffer: Buffer) {

@@ -9,6 +9,9 @@ use libloading::Library as SharedLibrary;
 
 use super::backend::{DataType, Descriptor, FILE, Functions, Handle, Kind, Raw, Status, Type};
 
+/// Engines that want more scratch memory are passed over: no memory plan counts it.
+const MAX_WORKSPACE_BYTES: usize = 256 << 20;
+
 /// A four-dimensional tensor in device memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TensorSpec {
@@ -163,11 +166,15 @@ impl Library {
                 }
                 let mut workspace = 0i64;
                 plan.get(402, Type::Int64, std::slice::from_mut(&mut workspace))?;
+                let workspace_bytes = usize::try_from(workspace).unwrap_or(0);
+                if workspace_bytes > MAX_WORKSPACE_BYTES {
+                    continue;
+                }
                 return Ok(Some(Plan {
                     descriptor: plan,
                     ids: (1..).take(graph.tensors.len()).collect(),
                     scale: scale.map(Box::new),
-                    workspace_bytes: usize::try_from(workspace).unwrap_or(0),
+                    workspace_bytes,
                 }));
             }
         }
