@@ -136,11 +136,17 @@ fn networks_that_leave_and_blocks_that_stream_make_the_same_picture() -> Result<
         vae: true,
         ..Offload::default()
     };
-    let streaming = Offload {
-        dit_layerwise: true,
+    let streaming = |blocks| Offload {
+        dit_streamed_blocks: blocks,
         ..Offload::default()
     };
-    for offload in [leaving, streaming] {
+    let blocks = case.config().transformer.num_layers;
+    for offload in [
+        leaving,
+        streaming(1),
+        streaming(blocks / 2),
+        streaming(blocks),
+    ] {
         let (picture, others) = run_with(offload, &case, 0, at)?;
         assert_eq!(
             others.to_vec2::<f32>()?,

@@ -18,6 +18,12 @@ use crate::pipeline::{Precisions, Sampling};
 pub struct Footprint {
     /// The text encoder's weights.
     pub text_encoder: u64,
+    /// What it holds besides while it is loaded: parts of matrices that are then joined.
+    pub text_passing: u64,
+    /// Embeddings of all texts, which stay.
+    pub texts: u64,
+    /// The transformer's blocks.
+    pub layers: usize,
     /// Matrices of all the transformer's blocks: what can stream.
     pub blocks: u64,
     /// Those of one block.
@@ -34,6 +40,17 @@ pub struct Footprint {
     pub work: Workload,
 }
 
+/// How long the texts of a run are, in tokens, the template's among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextTokens {
+    /// The longest text.
+    pub longest: usize,
+    /// What one pass of the encoder holds at most.
+    pub at_once: usize,
+    /// All texts.
+    pub total: usize,
+}
+
 /// Bytes that stages hold besides weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "stages")]
@@ -45,28 +62,37 @@ pub struct Workload {
 }
 
 impl Footprint {
-    /// Of a run whose longest prompt has `text_tokens` tokens.
+    /// Of a run with texts of so many tokens.
     #[must_use]
     pub fn new(
         config: &ModelConfig,
         sampling: &Sampling,
         precisions: Precisions,
-        text_tokens: usize,
+        tokens: TextTokens,
     ) -> Self {
         let bytes = |count: usize, dtype: DType| (count * dtype.size_in_bytes()) as u64;
         let transformer = TransformerParameters::of(&config.transformer);
         let table = transformer.table_row * sampling.num_inference_steps;
-        let layers = config.transformer.num_layers;
+        let (layers, text) = (config.transformer.num_layers, &config.text_encoder);
         let in_flight = layers.min(LOADED_AT_ONCE);
         Self {
             text_encoder: bytes(text_encoder(&config.text_encoder), precisions.text_encoder),
+            text_passing: bytes(
+                LOADED_AT_ONCE.min(text.num_hidden_layers)
+                    * 2
+                    * text.hidden_size
+                    * text.intermediate_size,
+                precisions.text_encoder,
+            ),
+            texts: bytes(tokens.total * text.hidden_size, precisions.text_encoder),
+            layers,
             blocks: bytes(transformer.blocks, precisions.dit),
             block: bytes(transformer.block, precisions.dit),
             rest: bytes(transformer.rest + table, precisions.dit),
             blocks_in_flight: bytes(transformer.block * in_flight, precisions.dit),
             passing: bytes(transformer.modulation * in_flight, precisions.dit),
             vae: bytes(vae_decoder(&config.vae), precisions.vae),
-            work: Workload::new(config, sampling, precisions, text_tokens),
+            work: Workload::new(config, sampling, precisions, tokens),
         }
     }
 }
@@ -81,7 +107,7 @@ impl Footprint {
             ..
         } = self.work;
         let weights = self.text_encoder + self.blocks + self.rest + self.passing + self.vae;
-        weights + text_encoding + denoising + decoding
+        weights + self.text_passing + self.texts + text_encoding + denoising + decoding
     }
 }
 
@@ -90,15 +116,18 @@ impl Workload {
         config: &ModelConfig,
         sampling: &Sampling,
         precisions: Precisions,
-        text_tokens: usize,
+        tokens: TextTokens,
     ) -> Self {
         let branches = if sampling.uses_guidance() { 2 } else { 1 };
         let bytes = |values: usize, dtype: DType| (values * dtype.size_in_bytes()) as u64;
-        let rows = branches * (sampling.image_seq_len() + text_tokens);
+        let rows = branches * (sampling.image_seq_len() + tokens.longest);
         // Stream, normed rows, the MLP's 4 d and one more; the rotary tables are small.
         let denoising = rows * 8 * config.transformer.inner_dim();
         let text = &config.text_encoder;
-        let encoding = branches * text_tokens * (6 * text.hidden_size + 3 * text.intermediate_size);
+        // Stream, normed rows, attended rows and their sums, q with k and v; gate with up, two more.
+        let kv = text.num_key_value_heads * text.head_dim();
+        let encoding =
+            tokens.at_once * (6 * text.hidden_size + 2 * kv + 4 * text.intermediate_size);
         // The last level: a residual block's input, its norm, two results, and cuDNN's scratch.
         let pixels = |rows: usize| rows * sampling.width * (6 * config.vae.base_dim + 6);
         // Of the picture's rows; half as many again bound what the convolutions reach beside them.
@@ -300,7 +329,12 @@ mod tests {
             dit: DType::BF16,
             vae: DType::BF16,
         };
-        let footprint = Footprint::new(&config, &sampling, precisions, 51);
+        let tokens = TextTokens {
+            longest: 51,
+            at_once: 57,
+            total: 57,
+        };
+        let footprint = Footprint::new(&config, &sampling, precisions, tokens);
         let Footprint {
             text_encoder,
             blocks,

@@ -1,8 +1,11 @@
 //! The host's memory, as the system tells it.
 
 use std::fs;
+use std::path::Path;
 
 use serde::Serialize;
+
+use super::cgroup::{self, Limit};
 
 /// The machine's memory, or what a container leaves of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -18,10 +21,11 @@ impl HostMemory {
     #[must_use]
     pub fn read() -> Option<Self> {
         let memory = Self::parse(&fs::read_to_string("/proc/meminfo").ok()?)?;
-        // `max`, which is no number, where there is no limit.
-        let container = fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-        let limit = container.and_then(|text| text.trim().parse().ok());
-        Some(memory.within(limit.unwrap_or(u64::MAX)))
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Some(match cgroup::limit(&groups, Path::new("/sys/fs/cgroup")) {
+            Some(limit) => memory.within(limit),
+            None => memory,
+        })
     }
 
     fn parse(meminfo: &str) -> Option<Self> {
@@ -36,10 +40,10 @@ impl HostMemory {
         })
     }
 
-    fn within(self, limit: u64) -> Self {
+    fn within(self, limit: Limit) -> Self {
         Self {
-            total_bytes: self.total_bytes.min(limit),
-            available_bytes: self.available_bytes.min(limit),
+            total_bytes: self.total_bytes.min(limit.total),
+            available_bytes: self.available_bytes.min(limit.room),
         }
     }
 }
@@ -65,9 +69,13 @@ mod tests {
             total_bytes: 4 << 30,
             available_bytes: 1 << 30,
         };
-        let limited = memory.within(2 << 30);
+        let limit = Limit {
+            total: 2 << 30,
+            room: 1 << 20,
+        };
+        let limited = memory.within(limit);
         assert_eq!(limited.total_bytes, 2 << 30);
-        assert_eq!(limited.available_bytes, 1 << 30);
+        assert_eq!(limited.available_bytes, 1 << 20);
     }
 
     #[test]

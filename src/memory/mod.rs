@@ -2,13 +2,15 @@
 //!
 //! [`Footprint`] says how large the networks and their work are, [`Offload`] which networks leave the
 //! device when they are not at work, [`Budget`] what there is. A [`MemoryPlan`] is the first choice that
-//! fits, least slowing first; nothing fits: a refusal that shows the numbers.
+//! fits, least slowing first; nothing fits: a refusal that shows the numbers. Of the transformer's blocks
+//! no more stream than must: copies then hide behind the work of those that stay.
 //!
 //! A network that was sent away is read from its files again when it is needed: the page cache is the
 //! host copy that others keep in memory of their own. Blocks that stream are the exception: they wait in
 //! pinned memory, since every step reads them.
 
 mod budget;
+mod cgroup;
 mod footprint;
 mod host;
 mod offload;
@@ -18,7 +20,7 @@ mod tests;
 use std::fmt;
 
 pub use self::budget::Budget;
-pub use self::footprint::{Footprint, Workload};
+pub use self::footprint::{Footprint, TextTokens, Workload};
 pub use self::host::HostMemory;
 pub use self::offload::{Offload, OffloadChoices, PerformanceMode};
 use crate::error::{Error, Result};
@@ -49,19 +51,21 @@ impl MemoryPlan {
             footprint,
             budget,
         };
-        let (fastest, slower) = choices.candidates(budget.on_gpu);
-        let mut plan = of(fastest);
-        for offload in slower {
+        let (fastest, slower) = choices.candidates(budget.on_gpu, footprint.layers);
+        let mut refused = of(fastest);
+        if refused.fits() {
+            return Ok(refused);
+        }
+        for plan in slower.into_iter().map(of) {
             if plan.fits() {
-                break;
+                return Ok(plan);
             }
-            plan = of(offload);
+            // The least that the device would do is what there is to tell.
+            if !refused.fits_device() {
+                refused = plan;
+            }
         }
-        if plan.fits() {
-            Ok(plan)
-        } else {
-            Err(plan.refusal())
-        }
+        Err(refused.refusal())
     }
 
     /// Whether a GPU, once all networks are on it, has room for `other` beside their weights.
@@ -88,7 +92,12 @@ impl MemoryPlan {
     /// The most that is on the device at once in the stages that use it, in bytes.
     #[must_use]
     pub fn peaks(&self) -> [(Stage, u64); 3] {
-        let Footprint { work, .. } = self.footprint;
+        let Footprint {
+            work,
+            texts,
+            text_passing,
+            ..
+        } = self.footprint;
         let [(_, text_encoder), (_, transformer), (_, vae)] = self.weights();
         let unless = |offloaded: bool, bytes: u64| if offloaded { 0 } else { bytes };
         let Offload { dit, .. } = self.offload;
@@ -108,15 +117,16 @@ impl MemoryPlan {
         [
             (
                 Stage::TextEncoding,
-                text_encoder + beside_text + work.text_encoding,
+                // It is loaded before the others.
+                text_encoder + text_passing.max(beside_text + work.text_encoding + texts),
             ),
             (
                 Stage::Denoising,
-                resident_text + unless(self.offload.vae, vae) + transformer + denoising,
+                resident_text + unless(self.offload.vae, vae) + transformer + denoising + texts,
             ),
             (
                 Stage::Decoding,
-                resident_text + unless(dit, transformer) + vae + decoding,
+                resident_text + unless(dit, transformer) + vae + decoding + texts,
             ),
         ]
     }
@@ -124,11 +134,7 @@ impl MemoryPlan {
     /// Host memory that streaming takes, in bytes.
     #[must_use]
     pub fn pinned(&self) -> u64 {
-        if self.offload.dit_layerwise {
-            self.footprint.blocks
-        } else {
-            0
-        }
+        self.streamed().min(self.footprint.blocks)
     }
 
     /// The error, with the plan in its hint where memory ran out in spite of it.
@@ -169,12 +175,17 @@ impl MemoryPlan {
             rest,
             ..
         } = self.footprint;
-        if self.offload.dit_layerwise {
+        if self.offload.dit_streamed_blocks > 0 {
             // One at work, one on its way.
-            2 * block + rest
+            blocks.saturating_sub(self.streamed()) + 2 * block + rest
         } else {
             blocks + rest
         }
+    }
+
+    /// What streams, in bytes.
+    fn streamed(&self) -> u64 {
+        self.offload.dit_streamed_blocks as u64 * self.footprint.block
     }
 
     /// What loading the transformer holds beyond what it keeps.
@@ -185,7 +196,7 @@ impl MemoryPlan {
             passing,
             ..
         } = self.footprint;
-        if self.offload.dit_layerwise {
+        if self.offload.dit_streamed_blocks > 0 {
             // Those on their way to the host; the two slots, which the transformer counts, are not
             // there yet.
             passing + blocks_in_flight.saturating_sub(2 * block)
@@ -203,7 +214,11 @@ impl MemoryPlan {
     }
 
     fn fits(&self) -> bool {
-        self.peak() <= self.budget.usable() && self.pinned() <= self.budget.host_free
+        self.fits_device() && self.pinned() <= self.budget.host_free
+    }
+
+    fn fits_device(&self) -> bool {
+        self.peak() <= self.budget.usable()
     }
 
     fn refusal(&self) -> Error {
@@ -250,13 +265,17 @@ impl fmt::Display for MemoryPlan {
         let Offload {
             text_encoder,
             dit,
-            dit_layerwise,
+            dit_streamed_blocks,
             vae,
             vae_tiling,
         } = self.offload;
-        let stays = |offloaded| if offloaded { "when needed" } else { "resident" };
-        let dit = if dit_layerwise {
-            "streamed"
+        let stays = |offloaded| {
+            let mode = if offloaded { "when needed" } else { "resident" };
+            mode.to_owned()
+        };
+        let dit = if dit_streamed_blocks > 0 {
+            let blocks = self.footprint.layers;
+            format!("{dit_streamed_blocks} of {blocks} blocks streamed")
         } else {
             stays(dit)
         };
@@ -266,7 +285,7 @@ impl fmt::Display for MemoryPlan {
         for ((name, bytes), mode) in self.weights().into_iter().zip(modes) {
             write!(f, "\n  {name:<18} {:>10}  {mode}", size(bytes))?;
         }
-        if dit_layerwise {
+        if dit_streamed_blocks > 0 {
             write!(
                 f,
                 "\n  {:<18} {:>10}  on the host",

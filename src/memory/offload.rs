@@ -10,8 +10,8 @@ pub struct Offload {
     pub text_encoder: bool,
     /// The transformer comes for the denoising of each picture and goes before it is decoded.
     pub dit: bool,
-    /// The transformer's blocks stream through the device, one ahead of use.
-    pub dit_layerwise: bool,
+    /// So many of the transformer's blocks stream through the device, one ahead of use.
+    pub dit_streamed_blocks: usize,
     /// The VAE comes to decode.
     pub vae: bool,
     /// The VAE decodes in bands of rows.
@@ -43,8 +43,9 @@ pub enum PerformanceMode {
 }
 
 impl OffloadChoices {
-    /// What the mode would do, the fastest and then others, with the user's own choices in place.
-    pub(super) fn candidates(self, on_gpu: bool) -> (Offload, Vec<Offload>) {
+    /// What the mode would do with a transformer of `blocks`, the fastest and then others, with the
+    /// user's own choices in place.
+    pub(super) fn candidates(self, on_gpu: bool, blocks: usize) -> (Offload, Vec<Offload>) {
         let resident = Offload::default();
         let without_text = Offload {
             text_encoder: true,
@@ -54,39 +55,42 @@ impl OffloadChoices {
             vae_tiling: true,
             ..without_text
         };
-        let streamed = |offload| Offload {
-            // On the CPU blocks are where they would wait.
-            dit_layerwise: on_gpu && self.dit != Some(true),
+        // On the CPU blocks are where they would wait.
+        let can_stream = on_gpu && self.dit != Some(true);
+        let streamed = |offload, blocks| Offload {
+            dit_streamed_blocks: if can_stream { blocks } else { 0 },
             ..offload
         };
         let (fastest, slower) = match self.mode {
             PerformanceMode::Speed => (resident, vec![]),
             PerformanceMode::Auto => {
-                let slower = [
-                    without_text,
-                    in_bands,
-                    streamed(without_text),
-                    streamed(in_bands),
-                ];
-                (resident, slower.to_vec())
+                let mut slower = vec![without_text, in_bands];
+                for offload in [without_text, in_bands] {
+                    slower.extend((1..=blocks).map(|blocks| streamed(offload, blocks)));
+                }
+                (resident, slower)
             }
             PerformanceMode::Memory => {
                 let least = |offload| Offload {
                     vae: true,
-                    ..streamed(offload)
+                    ..streamed(offload, blocks)
                 };
                 (least(without_text), vec![least(in_bands)])
             }
         };
-        let slower = slower.into_iter().map(|offload| self.apply(offload));
-        (self.apply(fastest), slower.collect())
+        let apply = |offload| self.apply(offload, blocks);
+        (apply(fastest), slower.into_iter().map(apply).collect())
     }
 
-    fn apply(self, mode: Offload) -> Offload {
+    fn apply(self, mode: Offload, blocks: usize) -> Offload {
         Offload {
             text_encoder: self.text_encoder.unwrap_or(mode.text_encoder),
             dit: self.dit.unwrap_or(mode.dit),
-            dit_layerwise: self.dit_layerwise.unwrap_or(mode.dit_layerwise),
+            dit_streamed_blocks: match self.dit_layerwise {
+                Some(true) => blocks,
+                Some(false) => 0,
+                None => mode.dit_streamed_blocks,
+            },
             vae: self.vae.unwrap_or(mode.vae),
             vae_tiling: self.vae_tiling.unwrap_or(mode.vae_tiling),
         }

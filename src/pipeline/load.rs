@@ -78,7 +78,7 @@ impl Checkpoint {
         precisions: Precisions,
         texts: &TextEncodings,
     ) -> Footprint {
-        Footprint::new(&self.config, sampling, precisions, texts.longest())
+        Footprint::new(&self.config, sampling, precisions, texts.tokens())
     }
 
     /// The components with how much their files hold.

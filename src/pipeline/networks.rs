@@ -76,10 +76,9 @@ impl Networks {
     /// The transformer, loaded if it is not there.
     pub(super) fn transformer(&mut self, observer: &mut dyn Observer) -> Result<&Transformer> {
         let config = &self.checkpoint.config.transformer;
-        let placement = if self.offload.dit_layerwise {
-            Placement::Streamed
-        } else {
-            Placement::Resident
+        let placement = match self.offload.dit_streamed_blocks {
+            0 => Placement::Resident,
+            blocks => Placement::Streamed(blocks),
         };
         let transformer = match self.transformer.take() {
             Some(transformer) => transformer,

@@ -59,7 +59,7 @@ impl Checkpoint {
             },
             precisions,
             request: request.clone(),
-            texts: texts.clone(),
+            texts: texts.first_pass(),
             device: device.clone(),
         }
     }
@@ -69,11 +69,11 @@ impl Rehearsal {
     /// What it holds on the device.
     #[must_use]
     pub fn footprint(&self) -> Footprint {
-        let longest = self.texts.longest();
-        Footprint::new(&self.config, &self.sampling, self.precisions, longest)
+        let tokens = self.texts.tokens();
+        Footprint::new(&self.config, &self.sampling, self.precisions, tokens)
     }
 
-    /// Encodes the texts, takes one step, decodes.
+    /// Encodes the texts of the first pass, takes one step, decodes.
     ///
     /// # Errors
     /// As [`Pipeline::generate`](super::Pipeline::generate).

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::{ImageRequest, Sampling};
 use crate::error::Result;
+use crate::memory::TextTokens;
 use crate::model::text_encoder::TextEncoder;
 use crate::text::tokenizer::{PromptIds, Tokenizer};
 
@@ -28,12 +29,10 @@ impl TextEncodings {
         sampling: &Sampling,
     ) -> Result<Self> {
         let mut seen = HashSet::new();
-        let texts = (requests.iter().map(|request| request.prompt.as_str()))
-            .chain(
-                sampling
-                    .uses_guidance()
-                    .then_some(&*sampling.negative_prompt),
-            )
+        let negative = (sampling.uses_guidance()).then_some(&*sampling.negative_prompt);
+        let mut prompts = requests.iter().map(|request| request.prompt.as_str());
+        // What the first request needs comes first.
+        let texts = (prompts.next().into_iter().chain(negative).chain(prompts))
             .filter(|text| seen.insert(*text))
             .map(|text| {
                 let ids = tokenizer.encode_prompt(text, sampling.max_sequence_length)?;
@@ -53,10 +52,25 @@ impl TextEncodings {
             .filter(|(_, lost_tokens)| *lost_tokens > 0)
     }
 
-    /// Tokens of the longest text, the template's among them.
-    pub(super) fn longest(&self) -> usize {
-        let lengths = self.texts.iter().map(|(_, ids)| ids.input_ids.len());
-        lengths.max().unwrap_or_default()
+    /// How long they are.
+    pub(super) fn tokens(&self) -> TextTokens {
+        let lengths = || self.texts.iter().map(|(_, ids)| ids.input_ids.len());
+        let longest = lengths().max().unwrap_or_default();
+        let total = lengths().sum();
+        TextTokens {
+            longest,
+            at_once: longest.max(MAX_PASS_TOKENS).min(total),
+            total,
+        }
+    }
+
+    /// Those of the encoder's first pass, not encoded.
+    pub(super) fn first_pass(&self) -> Self {
+        let texts = passes(&self.texts, MAX_PASS_TOKENS).next();
+        Self {
+            texts: texts.unwrap_or_default().to_vec(),
+            embeds: HashMap::new(),
+        }
     }
 
     /// Encodes all texts, the first time; later there may be no encoder.

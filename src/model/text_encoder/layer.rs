@@ -32,14 +32,17 @@ impl Layer {
             ("v_proj", kv_width),
         ]
         .map(|(name, width)| Linear::new(hidden, width, &attn.pp(name)));
+        // Joined before others are read, so that their parts have gone.
+        let qkv_proj = Linear::stack(&projections.into_iter().collect::<Result<Vec<_>>>()?)?;
         let gate_up = ["gate_proj", "up_proj"]
             .map(|name| Linear::no_bias(hidden, mlp, &vb.pp("mlp").pp(name)));
+        let gate_up_proj = Linear::stack(&gate_up.into_iter().collect::<Result<Vec<_>>>()?)?;
         Ok(Self {
             input_layernorm: vb.get(hidden, "input_layernorm.weight")?,
-            qkv_proj: Linear::stack(&projections.into_iter().collect::<Result<Vec<_>>>()?)?,
+            qkv_proj,
             o_proj: Linear::no_bias(q_width, hidden, &attn.pp("o_proj"))?,
             post_attention_layernorm: vb.get(hidden, "post_attention_layernorm.weight")?,
-            gate_up_proj: Linear::stack(&gate_up.into_iter().collect::<Result<Vec<_>>>()?)?,
+            gate_up_proj,
             down_proj: Linear::no_bias(mlp, hidden, &vb.pp("mlp.down_proj"))?,
             eps: config.rms_norm_eps as f32,
         })

@@ -16,8 +16,9 @@ pub enum Placement {
     /// On the device.
     #[default]
     Resident,
-    /// In pinned host memory; they are copied to the GPU one block ahead of use.
-    Streamed,
+    /// Those of so many blocks, evenly spread, in pinned host memory; they are copied to the GPU one
+    /// ahead of use, while the blocks between them are at work.
+    Streamed(usize),
 }
 
 #[derive(Debug)]
@@ -42,8 +43,10 @@ impl Blocks {
                 streaming: None,
             }),
             #[cfg(feature = "cuda")]
-            Placement::Streamed if device.is_cuda() => Self::stream(count, device, load),
-            Placement::Streamed => {
+            Placement::Streamed(streamed) if device.is_cuda() => {
+                Self::stream((count, streamed.min(count)), device, load)
+            }
+            Placement::Streamed(_) => {
                 candle_core::bail!("blocks can stream to a GPU, not to {device:?}")
             }
         }
@@ -51,23 +54,28 @@ impl Blocks {
 
     #[cfg(feature = "cuda")]
     fn stream(
-        count: usize,
+        (count, streamed): (usize, usize),
         device: &Device,
         load: impl Fn(usize) -> Result<Block> + Send + Sync,
     ) -> Result<Self> {
         let loaded = load_layers(count, |index| {
             let mut block = load(index)?;
+            if place(index, count, streamed).is_none() {
+                return Ok((block, None));
+            }
             let matrices = block.matrices_mut();
             let parked = Parked::new(device, &matrices)?;
             for matrix in matrices {
-                *matrix = Tensor::zeros(0, matrix.dtype(), device)?;
+                // What waits has no other place.
+                *matrix = Tensor::zeros(1, matrix.dtype(), device)?;
             }
-            Ok((block, parked))
+            Ok((block, Some(parked)))
         })?;
-        let (blocks, parked) = loaded.into_iter().unzip();
+        let (blocks, parked): (_, Vec<_>) = loaded.into_iter().unzip();
+        // The last block lacks matrices; unless it streams alone it is not the first that does.
+        let parked = parked.into_iter().flatten().collect();
         Ok(Self {
             blocks,
-            // All but the last block have all matrices.
             streaming: Some(Streaming::new(device, parked)?),
         })
     }
@@ -77,12 +85,38 @@ impl Blocks {
         for (index, block) in self.blocks.iter().enumerate() {
             let _span = trace_span!("block", index = index as u64).entered();
             #[cfg(feature = "cuda")]
-            if let Some(streaming) = &self.streaming {
-                streaming.with(index, |matrices| run(&block.with_matrices(matrices)))?;
+            if let Some(streaming) = &self.streaming
+                && let Some(place) = place(index, self.blocks.len(), streaming.groups())
+            {
+                streaming.with(place, |matrices| run(&block.with_matrices(matrices)))?;
                 continue;
             }
             run(block)?;
         }
         Ok(())
+    }
+}
+
+/// Which of the `streamed` blocks block `index` of `count` is, if it is one: they are evenly spread.
+#[cfg(any(feature = "cuda", test))]
+fn place(index: usize, count: usize, streamed: usize) -> Option<usize> {
+    let before = |index: usize| index * streamed / count;
+    (before(index + 1) > before(index)).then(|| before(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn blocks_that_stream_are_evenly_spread() {
+        let places = |streamed| -> Vec<_> { (0..6).map(|i| place(i, 6, streamed)).collect() };
+        assert_eq!(places(0), [None; 6]);
+        assert_eq!(places(2), [None, None, Some(0), None, None, Some(1)]);
+        assert_eq!(
+            places(4).into_iter().flatten().collect::<Vec<_>>(),
+            [0, 1, 2, 3]
+        );
+        assert_eq!(places(6), [0, 1, 2, 3, 4, 5].map(Some));
     }
 }
