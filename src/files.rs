@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 /// Replaces the file at `path` by what `write` writes.
 ///
 /// The bytes go to a temporary file in the same folder, which is synced and renamed, so a reader
-/// sees the old file or the new one, and after a failure nothing new is left.
+/// sees the old file or the new one, and after a failure nothing new is left. Missing folders are
+/// made; of a symbolic link the target is replaced.
 ///
 /// # Errors
 /// [`Error::Output`] when `write` fails or the file system refuses a step.
@@ -26,7 +27,9 @@ pub fn write_atomic(
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let path = &target_of(path);
     let folder = folder_of(path);
+    fs::create_dir_all(folder)?;
     let mut temporary = temporary_in(folder)?;
     let mut out = BufWriter::new(temporary.as_file_mut());
     write(&mut out)?;
@@ -34,16 +37,15 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     drop(out);
     temporary.as_file().sync_all()?;
     temporary.persist(path)?;
-    // Makes the rename itself durable; some network file systems cannot sync a folder.
-    match File::open(folder)?.sync_all() {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        result => result,
-    }
+    // Makes the rename itself durable, where the folder may be read and the file system can. The file
+    // is in its place in any case.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 /// Checks, before the work, that a file can be written at `path`.
 ///
-/// Missing parent folders are created; no file is left behind.
+/// Nothing is left behind: of missing folders the nearest that exists is looked at.
 ///
 /// # Errors
 /// [`Error::Output`] when `path` names no file, something else is in its place, or its folder
@@ -59,16 +61,47 @@ pub fn check_writable(path: &Path) -> Result<()> {
         Ok(found) if !found.is_file() => return Err(unwritable(path, "it is not a regular file")),
         _ => {}
     }
-    let folder = folder_of(path);
-    fs::create_dir_all(folder).map_err(|error| {
-        let message = format!("cannot create the folder {}: {error}", folder.display());
-        unwritable(path, message)
-    })?;
-    temporary_in(folder).map_err(|error| {
-        let message = format!("cannot write to the folder {}: {error}", folder.display());
+    let target = target_of(path);
+    // The links of these folders lead to terminals, pipes and open files.
+    let is_systems = ["/dev", "/proc"]
+        .iter()
+        .any(|system| path.starts_with(system));
+    if is_systems && path.is_symlink() {
+        return Err(unwritable(path, "it is not a regular file"));
+    }
+    let folder = folder_of(&target);
+    let there = existing(folder);
+    temporary_in(there).map_err(|error| {
+        let verb = if there == folder && there.is_dir() {
+            "write to"
+        } else {
+            "create"
+        };
+        let message = format!("cannot {verb} the folder {}: {error}", folder.display());
         unwritable(path, message)
     })?;
     Ok(())
+}
+
+/// The nearest folder above that is there, or the path itself.
+fn existing(path: &Path) -> &Path {
+    let there = path
+        .ancestors()
+        .find(|ancestor| ancestor.symlink_metadata().is_ok());
+    match there {
+        Some(there) if !there.as_os_str().is_empty() => there,
+        _ => Path::new("."),
+    }
+}
+
+/// What a symbolic link points to; other paths are their own.
+fn target_of(path: &Path) -> PathBuf {
+    match (fs::canonicalize(path), fs::read_link(path)) {
+        (Ok(target), Ok(_)) => target,
+        // Its target is not there yet.
+        (Err(_), Ok(target)) => folder_of(path).join(target),
+        _ => path.to_owned(),
+    }
 }
 
 /// Where the program keeps what it need not find out twice: `$XDG_CACHE_HOME/qwen-gen`, else
@@ -93,12 +126,21 @@ pub fn free_space(path: &Path) -> Option<u64> {
     Some(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-/// Whether a write to either path replaces the other's file. Their folders must exist.
+/// Whether a write to either path replaces the other's file, which need not be there yet.
 #[must_use]
 pub fn is_same_place(a: &Path, b: &Path) -> bool {
     let place = |path: &Path| {
-        let folder = folder_of(path).canonicalize().ok()?;
-        Some(folder.join(path.file_name()?))
+        let path = target_of(path);
+        let there = existing(&path);
+        let rest = path.strip_prefix(there).unwrap_or(&path);
+        let mut place = there.canonicalize().ok()?;
+        for part in rest.components() {
+            match part {
+                Component::ParentDir => drop(place.pop()),
+                part => place.push(part),
+            }
+        }
+        Some(place)
     };
     place(a).is_some_and(|a| Some(a) == place(b))
 }
@@ -217,13 +259,6 @@ mod tests {
     }
 
     #[test]
-    fn the_check_creates_folders_and_leaves_no_file() {
-        let folder = tempfile::tempdir().unwrap();
-        check_writable(&folder.path().join("a/b/picture.png")).unwrap();
-        assert_eq!(names_in(&folder.path().join("a/b")), [""; 0]);
-    }
-
-    #[test]
     fn the_check_refuses_what_cannot_become_a_file() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("file"), "").unwrap();
@@ -247,7 +282,33 @@ mod tests {
         symlink("a", folder.path().join("b")).unwrap();
         let same = |a: &str, b: &str| is_same_place(&folder.path().join(a), &folder.path().join(b));
         assert!(same("a/x", "a/x") && same("a/x", "b/x") && same("a/x", "a/../a/./x"));
-        assert!(!same("a/x", "a/y") && !same("a/x", "x") && !same("c/x", "c/x"));
+        assert!(!same("a/x", "a/y") && !same("a/x", "x"));
+        assert!(same("c/x", "c/x") && !same("c/x", "d/x"));
+    }
+
+    #[test]
+    fn of_a_link_the_target_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("target"), "old").unwrap();
+        for (link, target) in [("link", "target"), ("dangling", "new")] {
+            symlink(target, at(link)).unwrap();
+            check_writable(&at(link)).unwrap();
+            write_atomic(&at(link), |out| out.write_all(b"new")).unwrap();
+            assert_eq!(fs::read_link(at(link)).unwrap(), Path::new(target));
+            assert_eq!(fs::read(at(target)).unwrap(), b"new");
+        }
+        assert!(check_writable(Path::new("/dev/stdout")).is_err());
+    }
+
+    #[test]
+    fn folders_are_made_when_there_is_something_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/report.json");
+        check_writable(&path).unwrap();
+        assert_eq!(names_in(folder.path()), [""; 0]);
+        write_atomic(&path, |out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(path).unwrap(), b"new");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Compare perf dumps of qwen-gen and sglang as Markdown.
+/// Compare perf dumps of qwen-gen and sglang as Markdown; fail on a regression
 ///
 /// Exit codes: 0 no regression, 1 regression beyond --fail-above, 2 a dump or flag is unusable.
 #[derive(Debug, Clone, Args)]

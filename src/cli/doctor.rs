@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::device::DeviceChoice;
 
-/// Tell what this machine can run: GPUs, CUDA libraries, memory, folders and a model.
+/// Tell what this machine can run: GPUs, CUDA libraries, memory, folders and a model
 ///
 /// Exit codes: 0 `generate` would run with these arguments, 1 it would be refused (the last line says
 /// why), 2 bad usage.

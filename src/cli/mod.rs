@@ -29,16 +29,17 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The verbs.
+/// The verbs. What is not documented here has its own text.
 #[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "a comment here would replace the arguments' own"
+)]
 pub enum Command {
     /// Make pictures from prompts
     Generate(Box<generate::GenerateArgs>),
-    /// Compare perf dumps; fail on a regression
     ComparePerf(compare_perf::ComparePerfArgs),
-    /// Tell what a trace says
     Trace(trace::TraceArgs),
-    /// Tell what this machine can run
     Doctor(doctor::DoctorArgs),
     /// Print a shell completion script
     Completions {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Tell what a trace says: time by stage, step, operator and kernel, GPU busy and idle.
+/// Tell what a trace says: time by stage, step, operator and kernel, GPU busy and idle
 ///
 /// Reads traces of --profile and of PyTorch's profiler, zipped or not. With two traces, both side
 /// by side and how the second differs.
@@ -22,7 +22,7 @@ pub struct TraceArgs {
     pub json: bool,
 
     /// Rows of each table; 0 shows all
-    #[arg(long, value_name = "ROWS", default_value_t = 20)]
+    #[arg(long, value_name = "ROWS", default_value_t = 20, conflicts_with_all = ["json", "html"])]
     pub top: usize,
 
     /// Write a page with charts instead, to be opened in a browser

@@ -90,6 +90,19 @@ const FLAGS: &[&str] = &[
     "warmup-sampling-params",
 ];
 
+/// How whole families of its flags begin and end.
+const BEGINNINGS: &[&str] = &[
+    "batching-",
+    "component-",
+    "disaggregation-",
+    "enable-metrics",
+    "kv-cache-",
+    "otlp-",
+    "upscaling-",
+    "webui",
+];
+const ENDING: &str = "-weights-path";
+
 /// The first of `args` that is such a flag, as it is typed without its value.
 ///
 /// To be asked before parsing: a parser that takes prefixes may read upstream's flag as one of its own.
@@ -97,7 +110,11 @@ const FLAGS: &[&str] = &[
 pub fn upstream_flag(args: &[OsString]) -> Option<&str> {
     args.iter().find_map(|arg| {
         let flag = arg.to_str()?.split(['=', '.']).next()?;
-        FLAGS.contains(&flag.strip_prefix("--")?).then_some(flag)
+        let name = flag.strip_prefix("--")?;
+        let is_upstreams = FLAGS.contains(&name)
+            || name.ends_with(ENDING)
+            || BEGINNINGS.iter().any(|family| name.starts_with(family));
+        is_upstreams.then_some(flag)
     })
 }
 
@@ -125,6 +142,10 @@ mod tests {
             Some("--component-paths")
         );
         assert_eq!(
+            found(&["--otlp-traces-endpoint", "x"]).as_deref(),
+            Some("--otlp-traces-endpoint")
+        );
+        assert_eq!(
             found(&["--no-such-flag", "--prompt=--tp-size", "tp-size", "--"]),
             None
         );
@@ -140,7 +161,8 @@ mod tests {
             .filter_map(clap::Arg::get_long_and_visible_aliases)
             .flatten()
         {
-            assert!(!FLAGS.contains(&flag), "{flag}");
+            let args = [OsString::from(format!("--{flag}"))];
+            assert_eq!(upstream_flag(&args), None);
         }
     }
 }

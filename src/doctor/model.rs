@@ -68,6 +68,9 @@ pub(super) fn look_at(
             let hub = Hub::new(offline, mpsc::channel().0)?;
             match hub::checkpoint(&hub, &repository, LoadFormat::Auto) {
                 Ok(snapshot) => ModelSource::Folder(snapshot.folder),
+                Err(error) if hub::is_offline(|variable| std::env::var_os(variable))? => {
+                    return Err(error);
+                }
                 Err(_) => return Ok(Err(NotHere(repository.to_string()))),
             }
         }

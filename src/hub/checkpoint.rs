@@ -61,7 +61,8 @@ pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -
 }
 
 /// Whether a folder of the cache has all that is needed, without asking what the hub has.
-fn is_complete(folder: &Path, load_format: LoadFormat) -> bool {
+#[must_use]
+pub fn is_complete(folder: &Path, load_format: LoadFormat) -> bool {
     let source = ModelSource::Folder(folder.to_owned());
     let has = |file: &str| source.contains(file);
     let has_weights = |component: &&str| {

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use self::cache::{Cache, RepositoryCache};
-pub use self::checkpoint::checkpoint;
+pub use self::checkpoint::{checkpoint, is_complete};
 use self::client::Client;
 pub use self::event::Event;
 use self::fault::{Attempts, Fault};
@@ -44,6 +44,14 @@ use crate::error::Result;
 /// A usage error naming the variable whose value is wrong.
 pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     Ok(Settings::read(variable)?.cache)
+}
+
+/// Whether the environment's variables say not to ask the hub.
+///
+/// # Errors
+/// As [`cache_folder`].
+pub fn is_offline(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool> {
+    Ok(Settings::read(variable)?.offline)
 }
 
 /// The hub and the cache of its files.

@@ -15,6 +15,8 @@ pub struct Recipe {
     pub model: String,
     /// Commit of the repository it is from; absent when it is a folder.
     pub model_commit: Option<String>,
+    /// Whether the weights are random values in place of the model's.
+    pub dummy_weights: bool,
     /// Adapters merged into the transformer.
     pub loras: Vec<Lora>,
     /// The prompt.
@@ -43,6 +45,8 @@ pub struct Recipe {
     pub vae_precision: String,
     /// Element type of the text encoder.
     pub text_encoder_precision: String,
+    /// Whether the picture was decoded in bands.
+    pub vae_tiling: bool,
     /// Tokens at which prompts were cut.
     pub max_sequence_length: usize,
     /// The run.
@@ -79,6 +83,9 @@ impl Recipe {
             let loras: Vec<_> = self.loras.iter().map(named).collect();
             let _ = write!(text, "LoRA: {}, ", quoted(&loras.join(", ")));
         }
+        if self.dummy_weights {
+            text += "Weights: random, ";
+        }
         let _ = write!(text, "Version: qwen-gen {}", self.version);
         text
     }
@@ -102,6 +109,7 @@ pub(crate) mod tests {
             version: "0.1.0".into(),
             model: "Qwen/Qwen-Image".into(),
             model_commit: None,
+            dummy_weights: false,
             loras: Vec::new(),
             prompt: prompt.into(),
             negative_prompt: Some(" ".into()),
@@ -116,6 +124,7 @@ pub(crate) mod tests {
             dit_precision: "fp32".into(),
             vae_precision: "fp32".into(),
             text_encoder_precision: "fp32".into(),
+            vae_tiling: false,
             max_sequence_length: 1024,
             request_id: "5f0c2a1e-7c1b-4c69-9d0e-0d9a5c3a4b11".into(),
         }

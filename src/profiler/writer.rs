@@ -197,11 +197,12 @@ mod tests {
     #[test]
     fn a_trace_that_cannot_be_written_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("missing").join(NAME);
+        let path = folder.path().join(NAME).join(NAME);
+        fs::write(folder.path().join(NAME), "").unwrap();
         assert!(matches!(
             write(&one_of_each(), &path),
             Err(Error::Output { .. })
         ));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -40,7 +40,7 @@ pub struct Choices {
     pub load_format: LoadFormat,
     pub lora: LoraArgs,
     pub prompts: Vec<String>,
-    pub prompts_from_file: bool,
+    pub prompt_file: Option<PathBuf>,
     pub negative_prompt: Option<String>,
     pub max_sequence_length: usize,
     pub size: SizeArgs,
@@ -114,8 +114,8 @@ pub struct GenerateRequest {
     pub images: Vec<ImageRequest>,
     /// Number of prompts among them.
     pub num_prompts: usize,
-    /// Whether the prompts were typed or came from a file.
-    pub prompts_from_file: bool,
+    /// The file that the prompts are from, when they were not typed.
+    pub prompt_file: Option<PathBuf>,
     /// What all pictures share.
     pub sampling: Sampling,
     /// Where they go.
@@ -143,6 +143,15 @@ pub struct GenerateRequest {
 }
 
 impl GenerateRequest {
+    /// Files that a run reads besides the model's.
+    pub fn input_files(&self) -> impl Iterator<Item = &Path> {
+        let loras = self.loras.iter().filter_map(|lora| match &lora.place {
+            LoraPlace::File(file) => Some(Path::new(file)),
+            LoraPlace::Repository(..) => None,
+        });
+        self.prompt_file.as_deref().into_iter().chain(loras)
+    }
+
     /// Resolves defaults and checks values.
     ///
     /// # Errors
@@ -161,6 +170,11 @@ impl GenerateRequest {
         )?;
         if let Some(steps) = choices.warmup_steps {
             in_range("--warmup-steps", steps, 1..=MAX_STEPS)?;
+        }
+        if let (Some(true), Some(true)) = (choices.offload.dit, choices.offload.dit_layerwise) {
+            return Err(Error::usage(
+                "--dit-cpu-offload and --dit-layerwise-offload: the transformer goes as a whole or streams, not both",
+            ));
         }
         let flow_shift = choices.flow_shift.map(resolve_shift).transpose()?;
         let true_cfg_scale = resolve_scale(choices.guidance_scale, choices.true_cfg_scale)?;
@@ -203,7 +217,7 @@ impl GenerateRequest {
             loras,
             images,
             num_prompts: choices.prompts.len(),
-            prompts_from_file: choices.prompts_from_file,
+            prompt_file: choices.prompt_file,
             sampling: Sampling {
                 width,
                 height,

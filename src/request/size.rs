@@ -41,8 +41,14 @@ impl SizeArgs {
             (None, None, Some(height)) => (height * across / down, height),
             (None, Some(width), Some(height)) => (width, height),
         };
-        in_range("--width", width, SIDE)?;
-        in_range("--height", height, SIDE)?;
+        // A side that was not given follows from the other.
+        let flags = match (self.width, self.height) {
+            (None, Some(_)) => ["--height, and the width of it,", "--height"],
+            (Some(_), None) => ["--width", "--width, and the height of it,"],
+            _ => ["--width", "--height"],
+        };
+        in_range(flags[0], width, SIDE)?;
+        in_range(flags[1], height, SIDE)?;
         let rounded = (width / 16 * 16, height / 16 * 16);
         if rounded != (width, height) {
             warnings.push(format!(

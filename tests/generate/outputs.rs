@@ -127,7 +127,7 @@ fn the_picture_carries_its_recipe() {
     assert_eq!(
         recipe,
         json!({
-            "version": env!("CARGO_PKG_VERSION"), "model": "builtin:tiny", "model_commit": null, "device": "cpu", "request_id": null,
+            "version": env!("CARGO_PKG_VERSION"), "model": "builtin:tiny", "model_commit": null, "dummy_weights": false, "vae_tiling": false, "device": "cpu", "request_id": null,
             "prompt": "ein Kreis,\nrot 红", "negative_prompt": "blue", "width": 64, "height": 64,
             "num_inference_steps": 2, "flow_shift": null, "loras": [], "true_cfg_scale": 3.3, "seed": 9, "generator_device": "cpu",
             "dit_precision": "fp32", "vae_precision": "fp32", "text_encoder_precision": "fp32",

@@ -21,7 +21,9 @@ use crate::request::{self, GenerateRequest};
 
 /// All arguments of `generate`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_override_self = true,
+    after_help = "\
 Examples:
   qwen-gen generate --model-path builtin:tiny --prompt \"a red circle on a blue background\"
   qwen-gen generate --model-path Qwen/Qwen-Image --prompt \"A cat\" \"A dog\" --seed 1 2 3
@@ -30,7 +32,8 @@ Examples:
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" --num-inference-steps 8 \\
     --guidance-scale 1 --flow-shift 3 --lora-path Qwen-Image-Lightning-8steps.safetensors
 
-Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated.")]
+Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."
+)]
 pub struct GenerateArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -85,9 +88,9 @@ impl GenerateArgs {
                     .to_owned(),
             ),
         })?;
-        let (prompts, prompts_from_file) = match prompt.prompt_path {
-            Some(path) => (request::read_prompt_file(&path)?, true),
-            None => (prompt.prompt, false),
+        let prompts = match &prompt.prompt_path {
+            Some(path) => request::read_prompt_file(path)?,
+            None => prompt.prompt,
         };
         GenerateRequest::resolve(request::Choices {
             model_path,
@@ -95,7 +98,7 @@ impl GenerateArgs {
             load_format: model.load_format.into(),
             lora: lora.into(),
             prompts,
-            prompts_from_file,
+            prompt_file: prompt.prompt_path,
             negative_prompt: prompt.negative_prompt,
             max_sequence_length: prompt.max_sequence_length,
             size: sampling.size(),
@@ -115,7 +118,7 @@ impl GenerateArgs {
             precisions: runtime.precisions(),
             offload: (&memory).into(),
             dry_run: memory.dry_run,
-            warmup_steps: runtime.warmup_steps(),
+            warmup_steps: runtime.warmup_steps()?,
         })
     }
 }

@@ -4,6 +4,7 @@ use candle_core::DType;
 use clap::{Args, ValueEnum};
 
 use crate::device::DeviceChoice;
+use crate::error::{Error, Result};
 use crate::request::PrecisionChoices;
 
 #[derive(Debug, Args)]
@@ -33,9 +34,9 @@ pub(super) struct RuntimeArgs {
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(super) warmup_mode: WarmupMode,
 
-    /// Steps of the warm-up request
-    #[arg(long, value_name = "STEPS", default_value_t = 1)]
-    pub(super) warmup_steps: usize,
+    /// Steps of the warm-up request [default: 1]
+    #[arg(long, value_name = "STEPS")]
+    pub(super) warmup_steps: Option<usize>,
 
     /// Least severe lines to print
     #[arg(long, value_name = "LEVEL", default_value = "info")]
@@ -102,7 +103,17 @@ impl RuntimeArgs {
         }
     }
 
-    pub(super) fn warmup_steps(&self) -> Option<usize> {
-        (self.warmup_mode == WarmupMode::Request).then_some(self.warmup_steps)
+    /// Steps of the warm-up request, where there is one.
+    ///
+    /// # Errors
+    /// When there are steps for a warm-up that there is not.
+    pub(super) fn warmup_steps(&self) -> Result<Option<usize>> {
+        match (self.warmup_mode, self.warmup_steps) {
+            (WarmupMode::Request, steps) => Ok(Some(steps.unwrap_or(1))),
+            (WarmupMode::Off, None) => Ok(None),
+            (WarmupMode::Off, Some(_)) => {
+                Err(Error::usage("--warmup-steps is for --warmup-mode request"))
+            }
+        }
     }
 }

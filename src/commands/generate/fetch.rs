@@ -9,32 +9,85 @@ use anyhow::{Context, Result};
 
 use crate::cli::console::Console;
 use crate::error;
-use crate::hub::{self, Hub};
+use crate::hub::{self, Hub, Repository, Snapshot};
 use crate::interrupt::Interrupt;
 use crate::request::{GenerateRequest, LoraName, LoraPlace, ModelName, pick_lora};
-use crate::weights::{Lora, ModelSource};
+use crate::weights::{LoadFormat, Lora, ModelSource};
 
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
 
-/// The checkpoint's files; those of a repository are downloaded where the cache lacks them, and its
-/// commit is told.
-pub(super) fn model(
+/// What there is of a checkpoint.
+pub(super) struct Files {
+    pub(super) source: ModelSource,
+    /// Of the repository they are from.
+    pub(super) commit: Option<String>,
+    /// The repository to fetch the weights from, where they are not here yet.
+    missing: Option<Repository>,
+}
+
+impl Files {
+    /// What can be read of it now.
+    pub(super) fn load_format(&self, asked: LoadFormat) -> LoadFormat {
+        match self.missing {
+            Some(_) => LoadFormat::Dummy,
+            None => asked,
+        }
+    }
+
+    /// Whether nothing is left to fetch.
+    pub(super) fn are_complete(&self) -> bool {
+        self.missing.is_none()
+    }
+
+    fn of(snapshot: &Snapshot, missing: Option<Repository>) -> Self {
+        Self {
+            commit: snapshot.commit().map(str::to_owned),
+            source: ModelSource::Folder(snapshot.folder.clone()),
+            missing,
+        }
+    }
+}
+
+/// The checkpoint's files; of a repository those that the cache lacks are downloaded, all but the
+/// weights.
+pub(super) fn settings(
     request: &GenerateRequest,
     console: &mut Console,
     interrupt: &Interrupt,
-) -> Result<(ModelSource, Option<String>)> {
+) -> Result<Files> {
     let repository = match &request.model {
-        ModelName::Source(source) => return Ok((source.clone(), None)),
+        ModelName::Source(source) => {
+            return Ok(Files {
+                source: source.clone(),
+                commit: None,
+                missing: None,
+            });
+        }
         ModelName::Repository(repository) => repository.clone(),
     };
-    let load_format = request.load_format;
+    let fetched = repository.clone();
+    let snapshot = watched(console, interrupt, move |hub| {
+        hub::checkpoint(hub, &fetched, LoadFormat::Dummy)
+    })?;
+    let is_complete = hub::is_complete(&snapshot.folder, request.load_format);
+    Ok(Files::of(&snapshot, (!is_complete).then_some(repository)))
+}
+
+/// The rest of the files.
+pub(super) fn weights(
+    files: Files,
+    load_format: LoadFormat,
+    console: &mut Console,
+    interrupt: &Interrupt,
+) -> Result<Files> {
+    let Some(repository) = files.missing else {
+        return Ok(files);
+    };
     let snapshot = watched(console, interrupt, move |hub| {
         hub::checkpoint(hub, &repository, load_format)
     })?;
-    console.info(&format!("Using {}", snapshot.folder.display()));
-    let commit = snapshot.commit().map(str::to_owned);
-    Ok((ModelSource::Folder(snapshot.folder), commit))
+    Ok(Files::of(&snapshot, None))
 }
 
 /// The adapters' files; those of a repository are downloaded as a model's are.

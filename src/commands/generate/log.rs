@@ -117,7 +117,11 @@ pub(super) fn summarise(report: &PerfReport, console: &Console) {
             steps.median_ms, steps.worst_ms, steps.worst_step
         )
     });
-    let memory = peak_host_mib().map_or(String::new(), |mib| format!(", peak memory {mib:.0} MiB"));
+    let peak = |what: &str, mib: Option<f64>| {
+        mib.map_or(String::new(), |mib| format!(", {what} {mib:.0} MiB"))
+    };
+    let memory =
+        peak("peak GPU memory", report.peak_gpu_mib()) + &peak("peak memory", peak_host_mib());
     console.info(&format!(
         "Summary: load {}, text {}, denoise {}{steps}, decode {}, save {}{memory}",
         s(summary.load_ms),

@@ -2,28 +2,24 @@
 
 mod fetch;
 mod log;
+mod open;
 mod plan;
 mod results;
 
-use std::panic;
-use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
+use self::open::Opened;
 use self::plan::Run;
-use self::results::Settings;
 use crate::cli::console::Console;
 use crate::cli::generate::GenerateArgs;
 use crate::device::{self, Chosen};
-use crate::error;
 use crate::interrupt::Interrupt;
-use crate::memory::{Budget, MemoryPlan};
 use crate::perf::{PerfRecorder, RunFacts, commit_hash, process_start};
-use crate::pipeline::{Checkpoint, Observer, Pipeline, TextEncodings};
+use crate::pipeline::{Observer, Pipeline};
 use crate::profiler::{Nvtx, Profiler};
 use crate::request::GenerateRequest;
-use crate::weights::ModelSource;
 
 /// Runs the command; `started` is when `main` did.
 ///
@@ -38,21 +34,20 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let request = args.into_request()?;
     request.warnings.iter().for_each(|w| console.warning(w));
     let mut run = Run::plan(request)?;
-    let (source, commit) = fetch::model(&run.request, &mut console, &interrupt)?;
-    run.model_commit = commit;
-    run.loras = fetch::loras(&run.request, &mut console, &interrupt)?;
-    start_threads()?;
-    let (checkpoint, mut texts, chosen) = open(&run, &source)?;
+    let opened = open::open(&mut run, &mut console, &interrupt)?;
+    if run.request.dry_run {
+        return Ok(log::show_plan(&opened.plan, json, &console)?);
+    }
+    let Opened {
+        checkpoint,
+        mut texts,
+        chosen,
+        settings,
+        plan,
+    } = opened;
     log::warn_of_truncation(&texts, &console);
-    let settings = Settings::new(&run.request, &chosen);
     console.info(&format!("Using {}", chosen.reason));
     let sampling = &run.request.sampling;
-    let footprint = checkpoint.footprint(sampling, settings.precisions, &texts);
-    let budget = Budget::of(&chosen.device)?;
-    let plan = MemoryPlan::new(footprint, run.request.offload, budget)?;
-    if run.request.dry_run {
-        return Ok(log::show_plan(&plan, json, &console)?);
-    }
     console.debug(&plan.to_string());
     log::describe(&run, &console);
 
@@ -134,36 +129,8 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     if json {
         console.json_object(&run.json(&report)?)?;
     }
-    Ok(())
-}
-
-/// Reads everything but the weights, and opens the device beside that: a GPU's driver takes as long to
-/// start as the files take to be read.
-fn open(run: &Run, source: &ModelSource) -> Result<(Checkpoint, TextEncodings, Chosen)> {
-    let request = &run.request;
-    let read = || -> error::Result<_> {
-        let checkpoint = Checkpoint::open(source, request.load_format)?;
-        let checkpoint = checkpoint.with_loras(&run.loras)?;
-        let texts = checkpoint.tokenise(&request.images, &request.sampling)?;
-        Ok((checkpoint, texts))
-    };
-    thread::scope(|scope| {
-        let device = thread::Builder::new().spawn_scoped(scope, || request.device.prepare());
-        let device = device.context("cannot start threads")?;
-        let read = read();
-        let device = device.join();
-        // What is wrong with the files comes first.
-        let (checkpoint, texts) = read?;
-        let chosen = device.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
-        Ok((checkpoint, texts, chosen))
-    })
-}
-
-/// Starts the worker threads now: later, a system that refuses them makes rayon panic.
-fn start_threads() -> Result<()> {
-    let threads = rayon::ThreadPoolBuilder::new();
-    // Its error says the same twice when its source is told, too.
-    (threads.build_global()).map_err(|error| anyhow!("cannot start threads: {error}"))
+    // All is in its place; that it was to stop is told all the same.
+    Ok(interrupt.check()?)
 }
 
 fn observers<'a>(

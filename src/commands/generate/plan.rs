@@ -89,8 +89,19 @@ impl Run {
     fn check_outputs(&self) -> Result<()> {
         let files = || self.paths.iter().chain(&self.trace_paths);
         let dump = &self.request.perf_dump_path;
-        let mut outputs = files().chain(dump);
-        outputs.try_for_each(|path| files::check_writable(path))?;
+        for output in files().chain(dump) {
+            files::check_writable(output)?;
+            if self
+                .request
+                .input_files()
+                .any(|input| files::is_same_place(input, output))
+            {
+                let output = output.display();
+                return Err(Error::usage(format!(
+                    "{output}: it is an input of this run"
+                )));
+            }
+        }
         match dump {
             Some(dump) if files().any(|path| files::is_same_place(path, dump)) => {
                 let dump = dump.display();
@@ -112,7 +123,7 @@ impl Run {
     pub(super) fn request_facts(&self, index: usize) -> RequestFacts {
         RequestFacts {
             request_id: self.request_id(index),
-            prompt: (!self.request.prompts_from_file).then(|| self.prompts()),
+            prompt: self.request.prompt_file.is_none().then(|| self.prompts()),
         }
     }
 

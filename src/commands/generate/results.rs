@@ -11,11 +11,14 @@ use crate::perf::PerfReport;
 use crate::pipeline::{Picture, Precisions};
 use crate::profiler::{self, Profiler};
 use crate::request::GenerateRequest;
+use crate::weights::LoadFormat;
 
 /// What the device decides.
 pub(super) struct Settings {
     device: String,
     pub(super) precisions: Precisions,
+    /// Decided by the memory plan.
+    pub(super) vae_tiling: bool,
 }
 
 impl Settings {
@@ -24,6 +27,7 @@ impl Settings {
         Self {
             device: device::name(&chosen.device),
             precisions: request.precisions.or_default(default),
+            vae_tiling: false,
         }
     }
 
@@ -39,6 +43,7 @@ impl Settings {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: run.request.model_path.clone(),
             model_commit: run.model_commit.clone(),
+            dummy_weights: run.request.load_format == LoadFormat::Dummy,
             loras: run.loras.clone(),
             prompt: images[index].prompt.clone(),
             negative_prompt: sampling
@@ -55,6 +60,7 @@ impl Settings {
             dit_precision: name(self.precisions.dit),
             vae_precision: name(self.precisions.vae),
             text_encoder_precision: name(self.precisions.text_encoder),
+            vae_tiling: self.vae_tiling,
             max_sequence_length: sampling.max_sequence_length,
             request_id: run.request_id(index),
         }

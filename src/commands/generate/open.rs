@@ -1,0 +1,87 @@
+//! Everything that can be known before weights are read: files, device, memory plan.
+//!
+//! What a run would be refused for is found before the weights are downloaded.
+
+use std::{panic, thread};
+
+use anyhow::{Context, Result, anyhow};
+
+use super::fetch;
+use super::plan::Run;
+use super::results::Settings;
+use crate::cli::console::Console;
+use crate::device::Chosen;
+use crate::error;
+use crate::interrupt::Interrupt;
+use crate::memory::{Budget, MemoryPlan};
+use crate::pipeline::{Checkpoint, TextEncodings};
+use crate::weights::ModelSource;
+
+/// Everything but the weights, read and found to fit.
+pub(super) struct Opened {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) texts: TextEncodings,
+    pub(super) chosen: Chosen,
+    pub(super) settings: Settings,
+    pub(super) plan: MemoryPlan,
+}
+
+impl Opened {
+    /// Reads what there is of the files, and opens the device beside that: a GPU's driver takes as long
+    /// to start as they take to be read.
+    fn new(run: &Run, files: &fetch::Files) -> Result<Self> {
+        let request = &run.request;
+        let read = || -> error::Result<_> {
+            let format = files.load_format(request.load_format);
+            let checkpoint = Checkpoint::open(&files.source, format)?;
+            let checkpoint = checkpoint.with_loras(&run.loras)?;
+            let texts = checkpoint.tokenise(&request.images, &request.sampling)?;
+            Ok((checkpoint, texts))
+        };
+        let (read, device) = thread::scope(|scope| {
+            let device = thread::Builder::new().spawn_scoped(scope, || request.device.prepare());
+            let device = device.context("cannot start threads")?;
+            anyhow::Ok((read(), device.join()))
+        })?;
+        // What is wrong with the files comes first.
+        let (checkpoint, texts) = read?;
+        let chosen = device.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        let mut settings = Settings::new(request, &chosen);
+        let footprint = checkpoint.footprint(&request.sampling, settings.precisions, &texts);
+        let budget = Budget::of(&chosen.device)?;
+        let plan = MemoryPlan::new(footprint, request.offload, budget)?;
+        settings.vae_tiling = plan.offload.vae_tiling;
+        Ok(Self {
+            checkpoint,
+            texts,
+            chosen,
+            settings,
+            plan,
+        })
+    }
+}
+
+/// Fetches the files and opens them; of a run that only shows its plan, without the weights.
+pub(super) fn open(run: &mut Run, console: &mut Console, interrupt: &Interrupt) -> Result<Opened> {
+    let mut files = fetch::settings(&run.request, console, interrupt)?;
+    run.loras = fetch::loras(&run.request, console, interrupt)?;
+    start_threads()?;
+    let mut opened = Opened::new(run, &files)?;
+    if !files.are_complete() && !run.request.dry_run {
+        files = fetch::weights(files, run.request.load_format, console, interrupt)?;
+        opened = Opened::new(run, &files)?;
+    }
+    if let (ModelSource::Folder(folder), Some(_)) = (&files.source, &files.commit) {
+        console.info(&format!("Using {}", folder.display()));
+    }
+    run.model_commit = files.commit;
+    interrupt.check()?;
+    Ok(opened)
+}
+
+/// Starts the worker threads now: later, a system that refuses them makes rayon panic.
+fn start_threads() -> Result<()> {
+    let threads = rayon::ThreadPoolBuilder::new();
+    // Its error says the same twice when its source is told, too.
+    (threads.build_global()).map_err(|error| anyhow!("cannot start threads: {error}"))
+}
