@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
@@ -25,7 +25,7 @@ const METADATA_KEY: &str = "__metadata__";
 ///
 /// # Errors
 /// Text that is not JSON, does not fit `T` or is nested too deeply.
-pub fn parse_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
+pub fn parse_json<'a, T: Deserialize<'a>>(file: &str, bytes: &'a [u8]) -> Result<T> {
     if bytes.is_empty() {
         return Err(fault_with_hint(file, "the file is empty", INCOMPLETE));
     }
