@@ -5,6 +5,7 @@ use ureq::http::HeaderMap;
 use ureq::http::header::{CONTENT_LENGTH, ETAG, HeaderName};
 
 use super::Hub;
+use super::checksum::Checksum;
 use super::client::header;
 use super::fault::{Attempts, Fault};
 use super::repository::{Repository, is_commit, is_relative_path};
@@ -50,10 +51,9 @@ pub(super) struct RemoteFile {
 }
 
 impl RemoteFile {
-    /// The SHA-256 of its content, in hexadecimal, where the hub states it.
-    pub(super) fn sha256(&self) -> Option<&str> {
-        let is_hex = self.etag.bytes().all(|c| c.is_ascii_hexdigit());
-        (is_hex && self.etag.len() == 64).then_some(self.etag.as_str())
+    /// The hash of its content, where the hub states it.
+    pub(super) fn checksum(&self) -> Option<Checksum<'_>> {
+        Checksum::of_etag(&self.etag)
     }
 
     /// The hub's headers are about the file itself, also where they come with a redirect to its bytes.
@@ -167,12 +167,12 @@ mod tests {
         ];
         let large = described(&[redirect, file].concat()).unwrap();
         assert_eq!(
-            (large.bytes, large.sha256()),
-            (5_000_000_000, Some(sha256.as_str()))
+            (large.bytes, large.checksum()),
+            (5_000_000_000, Some(Checksum::Sha256(&sha256)))
         );
         let small = described(&[("etag", "W/\"abc\""), ("content-length", "9")]).unwrap();
         assert_eq!(
-            (small.bytes, small.etag.as_str(), small.sha256()),
+            (small.bytes, small.etag.as_str(), small.checksum()),
             (9, "abc", None)
         );
     }

@@ -117,11 +117,43 @@ fn a_wrong_hash_is_refused() {
 }
 
 #[test]
+fn a_changed_line_of_a_small_file_is_refused() {
+    let (error, stderr) = refused(
+        |request, hub| {
+            let mut answer = hub.answer(request);
+            if request.gets(CONFIG) {
+                let text = String::from_utf8(answer.body).unwrap();
+                answer.body = text.replace("\"z_dim\": 16", "\"z_dim\": 61").into();
+                assert_ne!(text.as_bytes(), answer.body);
+            }
+            Some(answer)
+        },
+        CONFIG,
+    );
+    let expected = format!("error: test/tiny, {CONFIG}: its git blob id is ");
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(error.ends_with(&etag(CONFIG)), "{error}");
+    assert!(
+        stderr.contains("hint: the download was altered"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_spoilt_beginning_is_fetched_again() {
     let (scratch, hub) = (Scratch::new(), Hub::start());
     scratch.write(&partial(SHARD), vec![7; 5000]);
-    generate(&scratch, &hub, &[]).success();
+    scratch.write(&partial(CONFIG), vec![7; 50]);
+    let run = generate(&scratch, &hub, &[]).success();
+    assert_eq!(run.stderr.matches("trying again").count(), 2);
     assert_blobs_are_whole(&scratch);
+    let requests = hub.requests();
+    let ranges: Vec<_> = requests
+        .iter()
+        .filter(|request| request.gets(CONFIG))
+        .map(Request::range)
+        .collect();
+    assert_eq!(ranges, [Some(50), None]);
 }
 
 #[test]
