@@ -9,7 +9,7 @@ use tokenizers::models::bpe::{Merges, Vocab};
 use super::json::{Added, MAX_MERGES, MergeList, TokenMap, TokenizerConfig, TokenizerJson};
 use super::tokenizer::byte_chars;
 use crate::error::{Error, Result};
-use crate::weights::parse_json;
+use crate::weights::{Object, parse_json};
 
 pub(super) const VOCAB: &str = "tokenizer/vocab.json";
 pub(super) const MERGES: &str = "tokenizer/merges.txt";
@@ -57,7 +57,10 @@ impl Parts {
                 let exact = |(content, id)| (id, Added::exact(content));
                 (ADDED_TOKENS, ids.into_iter().map(exact).collect())
             }
-            _ => (TOKENIZER_CONFIG, decoder.into_iter().collect()),
+            _ => {
+                let with_id = |(id, Object(token))| (id, token);
+                (TOKENIZER_CONFIG, decoder.into_iter().map(with_id).collect())
+            }
         };
         Self::new((VOCAB, vocab), (MERGES, merges), added)
     }
@@ -67,7 +70,7 @@ impl Parts {
         let file = TOKENIZER_JSON;
         let json: TokenizerJson = parse_json(file, json)?;
         json.check_rules()?;
-        let with_id = |token: Added| {
+        let with_id = |Object(token): Object<Added>| {
             let id = token.id.ok_or_else(|| {
                 let message = format!("added token {} has no id", quote(&token.content));
                 Error::checkpoint(file, message)
@@ -76,7 +79,8 @@ impl Parts {
         };
         let added = json.added_tokens.into_iter().map(with_id);
         let added = added.collect::<Result<_>>()?;
-        let (TokenMap(vocab), MergeList(merges)) = (json.model.vocab, json.model.merges);
+        let Object(model) = json.model;
+        let (TokenMap(vocab), MergeList(merges)) = (model.vocab, model.merges);
         Self::new((file, vocab), (file, merges), (file, added))
     }
 

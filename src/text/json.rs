@@ -17,12 +17,13 @@ use tokenizers::models::bpe::{Merges, Vocab};
 use super::files::{TOKENIZER_JSON, clip, parse_merge};
 use super::tokenizer::SPLIT;
 use crate::error::{Error, Result};
+use crate::weights::Object;
 
-/// Most tokens, which is also the most rows of an embedding; Qwen has 151,665.
-const MAX_TOKENS: usize = 1_000_000;
+/// Most tokens; Qwen has 151,665, and a million would take seconds.
+const MAX_TOKENS: usize = 500_000;
 
 /// Most merges; Qwen has 151,387.
-pub(super) const MAX_MERGES: usize = 1_000_000;
+pub(super) const MAX_MERGES: usize = 500_000;
 
 /// Longest text of one rule; Qwen's longest has a few hundred bytes.
 const MAX_RULE_BYTES: usize = 16_384;
@@ -30,18 +31,22 @@ const MAX_RULE_BYTES: usize = 16_384;
 #[derive(Default, Deserialize)]
 pub(super) struct TokenizerConfig {
     #[serde(default)]
-    pub(super) added_tokens_decoder: BTreeMap<u32, Added>,
+    pub(super) added_tokens_decoder: BTreeMap<u32, Object<Added>>,
 }
 
 /// An added token as the JSON files describe it.
+///
+/// An object with content, so that many of them have many bytes in the file, too.
 #[derive(Default, Deserialize)]
-#[serde(default)]
 pub(super) struct Added {
     /// In `tokenizer.json`; elsewhere the id is the key.
     pub(super) id: Option<u32>,
     pub(super) content: String,
+    #[serde(default)]
     pub(super) lstrip: bool,
+    #[serde(default)]
     pub(super) rstrip: bool,
+    #[serde(default)]
     pub(super) single_word: bool,
 }
 
@@ -57,7 +62,7 @@ impl Added {
 #[derive(Deserialize)]
 pub(super) struct TokenizerJson<'a> {
     #[serde(default)]
-    pub(super) added_tokens: Vec<Added>,
+    pub(super) added_tokens: Vec<Object<Added>>,
     #[serde(borrow)]
     normalizer: Rule<'a>,
     #[serde(borrow)]
@@ -65,7 +70,7 @@ pub(super) struct TokenizerJson<'a> {
     #[serde(borrow)]
     post_processor: Rule<'a>,
     #[serde(borrow)]
-    pub(super) model: ModelJson<'a>,
+    pub(super) model: Object<ModelJson<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +104,7 @@ impl TokenizerJson<'_> {
         let byte_level =
             json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
         let sequence = json!({"type": "Sequence", "pretokenizers": [split, byte_level]});
-        let model = &self.model;
+        let Object(model) = &self.model;
         for (field, rule, supported) in [
             ("normalizer", self.normalizer, &[json!({"type": "NFC"})][..]),
             ("pre_tokenizer", self.pre_tokenizer, &[sequence]),

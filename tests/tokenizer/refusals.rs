@@ -139,6 +139,9 @@ fn tokenizer_json_with_other_rules_is_refused() {
         ("/model/merges", json!(["q"]), "merge 0: no pair"),
         ("/model/merges", json!([7]), "merge 0: invalid type"),
         ("/added_tokens/0/id", json!(null), "has no id"),
+        ("/added_tokens/0", json!({"id": 7}), "`content`"),
+        ("/added_tokens/0", json!([7, "a"]), "expected an object"),
+        ("/model", json!([{}, []]), "expected an object"),
         ("/model/vocab", json!({}), "256 bytes"),
         ("/model/vocab/!", json!(7), "another token's"),
     ] {
@@ -185,23 +188,23 @@ fn large_added_tokens_are_refused() {
 #[test]
 fn more_tokens_and_merges_than_any_model_has_are_refused() {
     let merges = Files {
-        merges: "q q\n".repeat(1_000_001).into_bytes(),
+        merges: "q q\n".repeat(500_001).into_bytes(),
         ..Files::tiny()
     };
     let message = merges.refusal();
-    assert!(message.contains("more than 1000000 merges"), "{message}");
-    let tokens = (0..=1_000_000).map(|id| format!("\"{id}\":{id}"));
+    assert!(message.contains("more than 500000 merges"), "{message}");
+    let tokens = (0..=500_000).map(|id| format!("\"{id}\":{id}"));
     let tokens = tokens.collect::<Vec<_>>().join(",");
     let vocab = Files {
         vocab: format!("{{{tokens}}}").into_bytes(),
         ..Files::tiny()
     };
     let message = vocab.refusal();
-    assert!(message.contains("more than 1000000 tokens"), "{message}");
-    let pairs = vec![r#"["q","q"]"#; 1_000_001].join(",");
+    assert!(message.contains("more than 500000 tokens"), "{message}");
+    let pairs = vec![r#"["q","q"]"#; 500_001].join(",");
     let json = format!(r#"{{"model": {{"merges": [{pairs}]}}}}"#);
     let message = refusal(Tokenizer::from_tokenizer_json(json.as_bytes()));
-    assert!(message.contains("more than 1000000 merges"), "{message}");
+    assert!(message.contains("more than 500000 merges"), "{message}");
 }
 
 #[test]
