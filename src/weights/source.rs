@@ -94,6 +94,17 @@ impl ModelSource {
         }
     }
 
+    /// Whether something has the file's name, be it readable or not.
+    pub(crate) fn has_entry(&self, file: &str) -> bool {
+        match self {
+            Self::Folder(folder) => match fs::symlink_metadata(folder.join(file)) {
+                Ok(_) => true,
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            },
+            Self::BuiltinTiny => embedded(file).is_some(),
+        }
+    }
+
     /// Names of the files in a component's folder, sorted.
     pub(crate) fn list(&self, component: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();

@@ -1,9 +1,45 @@
 //! Files that no tokenizer can be made of.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
 use qwen_gen::text::Tokenizer;
+use qwen_gen::weights::ModelSource;
 use serde_json::{Value, json};
 
-use crate::{Files, refusal, saved_by_tokenizers};
+use crate::{Files, fixtures, refusal, saved_by_tokenizers};
+
+#[test]
+fn what_cannot_be_read_is_not_taken_for_absent() {
+    let checkpoint = fixtures().join("checkpoints/tiny-a/tokenizer");
+    for name in ["tokenizer.json", "added_tokens.json"] {
+        for spoil in [
+            (|path| symlink("gone", path).unwrap()) as fn(&Path),
+            |path| symlink(path.file_name().unwrap(), path).unwrap(),
+            |path| fs::create_dir(path).unwrap(),
+            |path| {
+                assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            },
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let tokenizer = folder.path().join("tokenizer");
+            fs::create_dir(&tokenizer).unwrap();
+            for file in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+                fs::copy(checkpoint.join(file), tokenizer.join(file)).unwrap();
+            }
+            let source = ModelSource::Folder(folder.path().to_owned());
+            Tokenizer::read(&source).unwrap();
+            spoil(&tokenizer.join(name));
+            let message = refusal(Tokenizer::read(&source));
+            assert!(
+                message.starts_with(&format!("tokenizer/{name}: ")),
+                "{message}"
+            );
+        }
+    }
+}
 
 #[test]
 fn added_tokens_of_the_config_come_before_added_tokens_json() {
