@@ -183,8 +183,9 @@ impl Downloads<'_> {
     ) -> Result<(), Fault> {
         let id = &self.repository.id;
         let response = (self.hub.client).get(id, self.commit, &file.name, partial.bytes)?;
-        let start = start_of(response.status(), response.headers(), partial.bytes)?;
-        check_body(response.status(), response.headers(), file.bytes - start)?;
+        let status = response.status();
+        let start = start_of(status, response.headers(), partial.bytes)?;
+        check_body(status, response.headers(), file.bytes - start)?;
         if start < partial.bytes {
             partial.restart().map_err(|error| self.unwritable(&error))?;
         }
@@ -212,7 +213,11 @@ impl Downloads<'_> {
             }
             if partial.bytes + read as u64 > file.bytes {
                 partial.restart().map_err(|error| self.unwritable(&error))?;
-                let message = format!("HTTP 200, but more than the expected {} bytes", file.bytes);
+                let message = format!(
+                    "HTTP {}, but more than the expected {} bytes",
+                    status.as_u16(),
+                    file.bytes
+                );
                 return Err(Fault::lasting(message));
             }
             let written = partial.append(&buffer[..read]);

@@ -200,6 +200,14 @@ fn a_web_page_is_no_file_and_no_listing() {
             "{stderr}"
         );
     }
+    let (error, _) = refused(
+        |request, _| request.is_listing().then(|| Answer::status(204)),
+        CONFIG,
+    );
+    assert!(
+        error.starts_with("error: test/tiny: HTTP 204, but the answer is not the hub's"),
+        "{error}"
+    );
     let (error, _) = refused(move |request, _| request.is_listing().then(page), CONFIG);
     assert!(
         error.starts_with("error: test/tiny: HTTP 200, but the answer is not the hub's"),
@@ -309,7 +317,10 @@ fn patience_has_an_end() {
         },
         CONFIG,
     );
-    assert_eq!(error, "error: test/tiny: HTTP 429: too many requests");
+    assert_eq!(
+        error,
+        "error: test/tiny: HTTP 429: too many requests; the server asks to wait 3600 s"
+    );
     assert!(
         stderr.contains("hint: try again later, or set HF_TOKEN"),
         "{stderr}"
