@@ -393,6 +393,37 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
 }
 
 #[test]
+fn the_token_is_not_sent_where_others_could_read_it() {
+    // This machine by an address that is not told from another machine's.
+    let run = |hub: &Hub, scratch: &Scratch| {
+        let endpoint = hub.endpoint.replace("127.0.0.1", "0.0.0.0");
+        let mut command = command(scratch, hub, &["--load-format", "dummy"]);
+        Run::of(
+            command
+                .env("HF_ENDPOINT", endpoint)
+                .env("HF_TOKEN", "hf_secret"),
+        )
+    };
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    run(&hub, &scratch).success();
+    let requests = hub.requests();
+    assert!(!requests.is_empty());
+    assert!(
+        !requests
+            .iter()
+            .any(|r| r.headers.contains_key("authorization"))
+    );
+
+    let hub = Hub::with(|_, _| Some(Answer::status(401)));
+    let run = run(&hub, &Scratch::new());
+    assert!(run.stderr.contains("hint: set HF_ENDPOINT to an https"));
+    assert_eq!(
+        run.failure(1),
+        "error: test/tiny: HTTP 401: access denied; the token was not sent, since HF_ENDPOINT is not https"
+    );
+}
+
+#[test]
 fn an_interrupted_download_is_resumed_by_the_next_run() {
     let hub = Hub::with(|request, hub| {
         let stalls = request.is_cdn && request.gets(SHARD) && request.earlier == 0;
