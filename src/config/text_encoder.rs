@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Rules;
 use crate::error::Result;
-use crate::weights::parse_json;
+use crate::weights::{Object, parse_json};
 
 /// Path in the checkpoint.
 pub const FILE: &str = "text_encoder/config.json";
@@ -37,7 +37,7 @@ pub struct TextEncoderConfig {
 /// Which object of the file holds the keys.
 #[derive(Deserialize)]
 struct File {
-    text_config: Option<Keys>,
+    text_config: Option<Object<Keys>>,
 }
 
 /// The keys as they are in the file; an omitted one has transformers' default.
@@ -96,7 +96,7 @@ impl TextEncoderConfig {
     /// scaled rotary positions), and what [`validate`](Self::validate) refuses.
     pub fn parse(json: &[u8]) -> Result<Self> {
         let keys = match parse_json::<File>(FILE, json)?.text_config {
-            Some(keys) => keys,
+            Some(Object(keys)) => keys,
             None => parse_json::<Keys>(FILE, json)?,
         };
         keys.refuse_other_computations()?;

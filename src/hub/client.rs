@@ -1,4 +1,5 @@
-//! Requests to the hub: the token goes to the hub's own origin only, redirects are followed here.
+//! Requests to the hub: the token goes to the hub's own origin only, and not where others could read
+//! it on the way; redirects are followed here.
 
 use std::io;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use ureq::{Agent, Body};
 use super::fault::{Again, Fault};
 use super::repository::{Repository, RepositoryId};
 use super::settings::Token;
-use super::uri::{escape, is_same_origin, redirected};
+use super::uri::{escape, is_confidential, is_same_origin, redirected};
 
 const USER_AGENT: &str = concat!("qwen-gen/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +28,8 @@ pub(super) struct Client {
     agent: Agent,
     endpoint: String,
     token: Option<Token>,
+    /// There is a token, but the endpoint is not to have it.
+    withholds_token: bool,
 }
 
 impl Client {
@@ -43,10 +46,12 @@ impl Client {
             .timeout_per_read(Some(SILENCE_TIMEOUT))
             .timeout_per_write(Some(SILENCE_TIMEOUT))
             .build();
+        let is_confidential = endpoint.parse().is_ok_and(|uri| is_confidential(&uri));
         Self {
             agent: config.into(),
             endpoint,
-            token,
+            withholds_token: token.is_some() && !is_confidential,
+            token: token.filter(|_| is_confidential),
         }
     }
 
@@ -154,6 +159,10 @@ impl Client {
                 let host = uri.host().unwrap_or_default();
                 Fault::passing(format!("HTTP {} from {host}", status.as_u16()))
             }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if self.withholds_token => {
+                fault("access denied; the token was not sent, since HF_ENDPOINT is not https")
+                    .with_hint("set HF_ENDPOINT to an https address to use HF_TOKEN there")
+            }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if code == "GatedRepo" => {
                 fault("the repository is gated").with_hint(format!(
                     "accept its licence at {page}, then set HF_TOKEN to a token of that account"
@@ -180,7 +189,7 @@ impl Client {
             },
             StatusCode::TOO_MANY_REQUESTS => Fault {
                 again: retry_after(response.headers()),
-                ..fault("too many requests").with_hint(if self.token.is_some() {
+                ..fault("too many requests").with_hint(if self.token.is_some() || self.withholds_token {
                     "try again later"
                 } else {
                     "try again later, or set HF_TOKEN: the limit is higher with an account"

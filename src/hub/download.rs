@@ -10,7 +10,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use ring::digest::{self, Digest};
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use ureq::http::{HeaderMap, StatusCode};
 
@@ -155,12 +154,11 @@ impl Downloads<'_> {
         if begun < file.bytes {
             self.receive(file, &mut partial, received)?;
         }
-        if let Some(expected) = file.sha256() {
-            let found = sha256(&path).map_err(|error| self.unwritable(&error))?;
-            if !expected.eq_ignore_ascii_case(&found) {
+        if let Some(checksum) = file.checksum() {
+            let mismatch = checksum.mismatch(&path);
+            if let Some(message) = mismatch.map_err(|error| self.unwritable(&error))? {
                 // Nothing of it can be kept; if an older beginning may be to blame, all is asked again.
                 fs::remove_file(&path).map_err(|error| self.unwritable(&error))?;
-                let message = format!("its SHA-256 is {found}, expected {expected}");
                 return Err(match begun {
                     0 => Fault::lasting(message).with_hint(
                         "the download was altered on its way; a proxy or HF_ENDPOINT may be to blame",
@@ -185,8 +183,9 @@ impl Downloads<'_> {
     ) -> Result<(), Fault> {
         let id = &self.repository.id;
         let response = (self.hub.client).get(id, self.commit, &file.name, partial.bytes)?;
-        let start = start_of(response.status(), response.headers(), partial.bytes)?;
-        check_body(response.status(), response.headers(), file.bytes - start)?;
+        let status = response.status();
+        let start = start_of(status, response.headers(), partial.bytes)?;
+        check_body(status, response.headers(), file.bytes - start)?;
         if start < partial.bytes {
             partial.restart().map_err(|error| self.unwritable(&error))?;
         }
@@ -214,7 +213,11 @@ impl Downloads<'_> {
             }
             if partial.bytes + read as u64 > file.bytes {
                 partial.restart().map_err(|error| self.unwritable(&error))?;
-                let message = format!("HTTP 200, but more than the expected {} bytes", file.bytes);
+                let message = format!(
+                    "HTTP {}, but more than the expected {} bytes",
+                    status.as_u16(),
+                    file.bytes
+                );
                 return Err(Fault::lasting(message));
             }
             let written = partial.append(&buffer[..read]);
@@ -309,22 +312,4 @@ fn length(path: &Path) -> Option<u64> {
 
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// In hexadecimal, read back from the disk, so that the beginning of a resumed file counts too.
-fn sha256(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut context = digest::Context::new(&digest::SHA256);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(&context.finish())),
-            read => context.update(&buffer[..read]),
-        }
-    }
-}
-
-fn hexadecimal(digest: &Digest) -> String {
-    let digits = |byte: &u8| format!("{byte:02x}");
-    digest.as_ref().iter().map(digits).collect()
 }

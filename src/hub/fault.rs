@@ -129,7 +129,7 @@ impl Hub {
     ) -> Result<T> {
         let mut failed = 0;
         loop {
-            let fault = match attempt() {
+            let mut fault = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(fault) => fault,
             };
@@ -137,7 +137,12 @@ impl Hub {
             let wait = match fault.again {
                 Again::Soon => FIRST_WAIT * 2_u32.pow(failed - 1),
                 Again::After(wait) if wait <= MAX_WAIT => wait,
-                _ => return Err(fault.of(repository, file)),
+                Again::After(wait) => {
+                    let asked = format!("; the server asks to wait {} s", wait.as_secs());
+                    fault.message.push_str(&asked);
+                    return Err(fault.of(repository, file));
+                }
+                Again::Never => return Err(fault.of(repository, file)),
             };
             if attempts == Attempts::One || failed == MAX_ATTEMPTS {
                 return Err(fault.of(repository, file));

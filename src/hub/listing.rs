@@ -1,10 +1,11 @@
 //! What the hub says of a revision: its commit, its files, and each file's size and hash.
 
 use serde::Deserialize;
-use ureq::http::HeaderMap;
 use ureq::http::header::{CONTENT_LENGTH, ETAG, HeaderName};
+use ureq::http::{HeaderMap, StatusCode};
 
 use super::Hub;
+use super::checksum::Checksum;
 use super::client::header;
 use super::fault::{Attempts, Fault};
 use super::repository::{Repository, is_commit, is_relative_path};
@@ -50,10 +51,9 @@ pub(super) struct RemoteFile {
 }
 
 impl RemoteFile {
-    /// The SHA-256 of its content, in hexadecimal, where the hub states it.
-    pub(super) fn sha256(&self) -> Option<&str> {
-        let is_hex = self.etag.bytes().all(|c| c.is_ascii_hexdigit());
-        (is_hex && self.etag.len() == 64).then_some(self.etag.as_str())
+    /// The hash of its content, where the hub states it.
+    pub(super) fn checksum(&self) -> Option<Checksum<'_>> {
+        Checksum::of_etag(&self.etag)
     }
 
     /// The hub's headers are about the file itself, also where they come with a redirect to its bytes.
@@ -89,12 +89,13 @@ impl Hub {
     ) -> Result<Listing> {
         self.retry((repository, None), attempts, || {
             let response = self.client.info(repository)?;
+            let status = response.status();
             let body = response.into_body().into_with_config();
             let bytes = body
                 .limit(MAX_LISTING_BYTES)
                 .read_to_vec()
                 .map_err(|error| Fault::passing(format!("the hub's answer broke off: {error}")))?;
-            parse(&bytes)
+            parse(status, &bytes)
         })
     }
 
@@ -116,7 +117,7 @@ impl Hub {
     }
 }
 
-fn parse(json: &[u8]) -> Result<Listing, Fault> {
+fn parse(status: StatusCode, json: &[u8]) -> Result<Listing, Fault> {
     #[derive(Deserialize)]
     struct Info {
         sha: String,
@@ -127,8 +128,11 @@ fn parse(json: &[u8]) -> Result<Listing, Fault> {
         rfilename: String,
     }
     let foreign = |why: String| {
-        Fault::lasting(format!("HTTP 200, but the answer is not the hub's: {why}"))
-            .with_hint("check HF_ENDPOINT, and whether the network asks for a login")
+        let status = status.as_u16();
+        Fault::lasting(format!(
+            "HTTP {status}, but the answer is not the hub's: {why}"
+        ))
+        .with_hint("check HF_ENDPOINT, and whether the network asks for a login")
     };
     let info: Info = serde_json::from_slice(json).map_err(|error| foreign(error.to_string()))?;
     if !is_commit(&info.sha) {
@@ -167,12 +171,12 @@ mod tests {
         ];
         let large = described(&[redirect, file].concat()).unwrap();
         assert_eq!(
-            (large.bytes, large.sha256()),
-            (5_000_000_000, Some(sha256.as_str()))
+            (large.bytes, large.checksum()),
+            (5_000_000_000, Some(Checksum::Sha256(&sha256)))
         );
         let small = described(&[("etag", "W/\"abc\""), ("content-length", "9")]).unwrap();
         assert_eq!(
-            (small.bytes, small.etag.as_str(), small.sha256()),
+            (small.bytes, small.etag.as_str(), small.checksum()),
             (9, "abc", None)
         );
     }
@@ -195,7 +199,7 @@ mod tests {
         let listing = |sha: &str, file: &str| {
             let json =
                 format!(r#"{{"sha":"{sha}","siblings":[{{"rfilename":"{file}"}}],"tags":[]}}"#);
-            parse(json.as_bytes())
+            parse(StatusCode::OK, json.as_bytes())
         };
         let good = listing(&commit, "vae/config.json").unwrap();
         assert!(good.contains("vae/config.json"));
@@ -206,10 +210,10 @@ mod tests {
         }
         assert!(listing("../../x", "a").is_err());
         assert!(
-            parse(b"<!doctype html>")
+            parse(StatusCode::NO_CONTENT, b"")
                 .unwrap_err()
                 .message
-                .contains("HTTP 200")
+                .contains("HTTP 204")
         );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Hub`] resolves a revision to a commit, lists its files and puts those asked for into the
 //! commit's snapshot folder; [`checkpoint`] knows which files text-to-image needs. A file gets its
-//! final name only once its size, and its SHA-256 where the hub states one, are right.
+//! final name only once its size, and its hash where the hub states one, are right.
 //!
 //! The client is written on `ureq` and not on the `hf-hub` crate: of what is promised here, that
 //! crate leaves out `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE`, checks neither length nor hash,
@@ -14,6 +14,7 @@
 
 mod cache;
 mod checkpoint;
+mod checksum;
 mod client;
 mod download;
 mod event;

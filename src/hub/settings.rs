@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ureq::http::Uri;
 
 use crate::error::{Error, Result};
+use crate::files::read_bounded;
+
+/// Most bytes of a token's file; a token has less than a hundred, those of other hubs some thousand.
+const MAX_TOKEN_BYTES: u64 = 16_384;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -135,7 +138,7 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
             .path("HF_TOKEN_PATH")
             .or_else(|| Some(self.home()?.join("token")));
         // Most people have none, and a file that cannot be read is as good as none.
-        let read = |path: &Path| fs::read_to_string(path).ok();
+        let read = |path: &Path| String::from_utf8(read_bounded(path, MAX_TOKEN_BYTES).ok()?).ok();
         match path.as_deref().and_then(|path| Some((path, read(path)?))) {
             Some((path, token)) => parse_token(&token, &path.display().to_string()),
             None => Ok(None),
@@ -159,6 +162,8 @@ fn parse_token(text: &str, origin: &str) -> Result<Option<Token>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings(variables: &[(&str, &str)]) -> Result<Settings> {
@@ -215,6 +220,10 @@ mod tests {
             Some("Bearer hf_env")
         );
         assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        assert_eq!(token(&[("HF_TOKEN_PATH", "/dev/zero")]), None);
+        fs::write(&other, "x".repeat(20_000)).unwrap();
+        let too_long = ("HF_TOKEN_PATH", other.to_str().unwrap());
+        assert_eq!(token(&[too_long]), None);
         let error = settings(&[home, ("HF_TOKEN", "hf_a\nb")])
             .unwrap_err()
             .to_string();

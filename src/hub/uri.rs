@@ -1,6 +1,7 @@
 //! Addresses: building them, following redirects, telling whose they are.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use ureq::http::Uri;
 use ureq::http::uri::{PathAndQuery, Scheme};
@@ -49,6 +50,15 @@ pub(super) fn is_same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
 }
 
+/// Whether nobody on the way can read what is sent there: https, or this machine.
+pub(super) fn is_confidential(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    uri.scheme() == Some(&Scheme::HTTPS)
+        || host.eq_ignore_ascii_case("localhost")
+        || address.is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -81,6 +91,30 @@ mod tests {
             assert_eq!(from(hub, refused), None, "{refused}");
         }
         assert_eq!(from("http://a/", "http://b/").as_deref(), Some("http://b/"));
+    }
+
+    #[test]
+    fn only_https_and_this_machine_are_confidential() {
+        let confidential = |uri: &str| is_confidential(&uri.parse().unwrap());
+        for uri in [
+            "https://hub.co",
+            "http://localhost:8",
+            "http://127.0.0.1",
+            "http://127.8.9.1:8",
+            "http://[::1]:8",
+        ] {
+            assert!(confidential(uri), "{uri}");
+        }
+        for uri in [
+            "http://hub.co",
+            "http://localhost.hub.co",
+            "http://127.0.0.1.hub.co",
+            "http://192.168.0.1",
+            "http://0.0.0.0:8",
+            "http://[::2]",
+        ] {
+            assert!(!confidential(uri), "{uri}");
+        }
     }
 
     #[test]

@@ -1,18 +1,15 @@
 //! A checkpoint's tokenizer files: what they say, checked.
 //!
-//! A checkpoint brings tokens and merges; how text is normalised and split is Qwen's. A
-//! `tokenizer.json` that asks for other rules is refused, so no regular expression of a file is
-//! ever run.
+//! A checkpoint brings tokens and merges; how text is normalised and split is Qwen's.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::tokenizer::{SPLIT, byte_chars};
+use super::json::{Added, MAX_MERGES, MergeList, TokenMap, TokenizerConfig, TokenizerJson};
+use super::tokenizer::byte_chars;
 use crate::error::{Error, Result};
-use crate::weights::parse_json;
+use crate::weights::{Object, parse_json};
 
 pub(super) const VOCAB: &str = "tokenizer/vocab.json";
 pub(super) const MERGES: &str = "tokenizer/merges.txt";
@@ -22,6 +19,10 @@ pub(super) const TOKENIZER_JSON: &str = "tokenizer/tokenizer.json";
 
 /// Qwen's tokenizer has 22 added tokens; the automaton that finds a million takes many seconds.
 const MAX_ADDED_TOKENS: usize = 10_000;
+
+/// Qwen's longest has 18 bytes. The automaton takes 80 bytes of memory for each byte of a token.
+const MAX_ADDED_TOKEN_BYTES: usize = 256;
+const MAX_ADDED_BYTES: usize = 1 << 20;
 
 /// What makes a tokenizer: every byte has a token, every token one id of its own, and every merge
 /// makes a token of two tokens.
@@ -42,7 +43,7 @@ impl Parts {
         added_tokens_json: Option<&[u8]>,
         tokenizer_config_json: Option<&[u8]>,
     ) -> Result<Self> {
-        let vocab = parse_json(VOCAB, vocab_json)?;
+        let TokenMap(vocab) = parse_json(VOCAB, vocab_json)?;
         let merges = parse_merges(merges_txt)?;
 
         let config: TokenizerConfig = match tokenizer_config_json {
@@ -56,7 +57,10 @@ impl Parts {
                 let exact = |(content, id)| (id, Added::exact(content));
                 (ADDED_TOKENS, ids.into_iter().map(exact).collect())
             }
-            _ => (TOKENIZER_CONFIG, decoder.into_iter().collect()),
+            _ => {
+                let with_id = |(id, Object(token))| (id, token);
+                (TOKENIZER_CONFIG, decoder.into_iter().map(with_id).collect())
+            }
         };
         Self::new((VOCAB, vocab), (MERGES, merges), added)
     }
@@ -66,23 +70,18 @@ impl Parts {
         let file = TOKENIZER_JSON;
         let json: TokenizerJson = parse_json(file, json)?;
         json.check_rules()?;
-        let merges = json
-            .model
-            .merges
-            .into_iter()
-            .enumerate()
-            .map(|(rank, merge)| match merge {
-                Merge::Pair(a, b) => Ok((a, b)),
-                Merge::Line(line) => parse_merge(&line)
-                    .ok_or_else(|| Error::checkpoint(file, format!("merge {rank} is no pair"))),
-            })
-            .collect::<Result<_>>()?;
-        let added = json
-            .added_tokens
-            .into_iter()
-            .map(|AddedWithId { id, token }| (id, token))
-            .collect();
-        Self::new((file, json.model.vocab), (file, merges), (file, added))
+        let with_id = |Object(token): Object<Added>| {
+            let id = token.id.ok_or_else(|| {
+                let message = format!("added token {} has no id", quote(&token.content));
+                Error::checkpoint(file, message)
+            })?;
+            Ok((id, token))
+        };
+        let added = json.added_tokens.into_iter().map(with_id);
+        let added = added.collect::<Result<_>>()?;
+        let Object(model) = json.model;
+        let (TokenMap(vocab), MergeList(merges)) = (model.vocab, model.merges);
+        Self::new((file, vocab), (file, merges), (file, added))
     }
 
     /// Checks the parts; each comes with the file to blame for it.
@@ -91,13 +90,7 @@ impl Parts {
         (merges_file, merges): (&str, Merges),
         (added_file, added): (&str, Vec<(u32, Added)>),
     ) -> Result<Self> {
-        if added.len() > MAX_ADDED_TOKENS {
-            let message = format!(
-                "{} added tokens; at most {MAX_ADDED_TOKENS} are supported",
-                added.len()
-            );
-            return Err(Error::checkpoint(added_file, message));
-        }
+        check_added_bytes(added_file, &added)?;
         let mut ids = HashSet::new();
         for (token, &id) in &vocab {
             if !ids.insert(id) {
@@ -138,6 +131,25 @@ impl Parts {
     }
 }
 
+/// Refuses what would take much time or memory to look for.
+fn check_added_bytes(file: &str, added: &[(u32, Added)]) -> Result<()> {
+    let count = added.len();
+    let bytes = || added.iter().map(|(_, token)| token.content.len());
+    let (longest, sum) = (bytes().max().unwrap_or(0), bytes().sum::<usize>());
+    let message = if count > MAX_ADDED_TOKENS {
+        format!("{count} added tokens; at most {MAX_ADDED_TOKENS} are supported")
+    } else if longest > MAX_ADDED_TOKEN_BYTES {
+        format!(
+            "one of {count} added tokens has {longest} bytes; at most {MAX_ADDED_TOKEN_BYTES} are supported"
+        )
+    } else if sum > MAX_ADDED_BYTES {
+        format!("{count} added tokens have {sum} bytes; at most {MAX_ADDED_BYTES} are supported")
+    } else {
+        return Ok(());
+    };
+    Err(Error::checkpoint(file, message))
+}
+
 /// Without a token for a byte, BPE would leave the byte out of the prompt.
 fn check_bytes(file: &str, vocab: &Vocab) -> Result<()> {
     let known = |byte: &char| vocab.contains_key(byte.encode_utf8(&mut [0; 4]) as &str);
@@ -171,149 +183,28 @@ fn taken(file: &str, id: u32, token: &str) -> Error {
     Error::checkpoint(file, message)
 }
 
-#[derive(Default, Deserialize)]
-struct TokenizerConfig {
-    #[serde(default)]
-    added_tokens_decoder: BTreeMap<u32, Added>,
-}
-
-/// An added token as the JSON files describe it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Added {
-    content: String,
-    lstrip: bool,
-    rstrip: bool,
-    single_word: bool,
-}
-
-impl Added {
-    fn exact(content: String) -> Self {
-        Self {
-            content,
-            ..Self::default()
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct AddedWithId {
-    id: u32,
-    #[serde(flatten)]
-    token: Added,
-}
-
-#[derive(Deserialize)]
-struct TokenizerJson {
-    #[serde(default)]
-    added_tokens: Vec<AddedWithId>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    post_processor: Value,
-    model: ModelJson,
-}
-
-#[derive(Deserialize)]
-struct ModelJson {
-    vocab: Vocab,
-    merges: Vec<Merge>,
-    #[serde(flatten)]
-    rules: HashMap<String, Value>,
-}
-
-/// Older files write a merge as one string.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Pair(String, String),
-    Line(String),
-}
-
-impl TokenizerJson {
-    /// Refuses every rule that would give other ids than Qwen's.
-    fn check_rules(&self) -> Result<()> {
-        let mut pre_tokenizer = self.pre_tokenizer.clone();
-        let mut post_processor = self.post_processor.clone();
-        // `trim_offsets` is about places in the text, which nobody asks for.
-        for byte_level in [
-            pre_tokenizer.pointer_mut("/pretokenizers/1"),
-            Some(&mut post_processor),
-        ] {
-            if let Some(fields) = byte_level.and_then(Value::as_object_mut) {
-                fields.remove("trim_offsets");
-            }
-        }
-        let split = json!({
-            "type": "Split",
-            "pattern": {"Regex": SPLIT},
-            "behavior": "Isolated",
-            "invert": false,
-        });
-        let byte_level =
-            json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
-        let sequence = json!({"type": "Sequence", "pretokenizers": [split, byte_level]});
-        let none = Value::Null;
-        let model = |field| self.model.rules.get(field).unwrap_or(&none);
-        for (field, found, supported) in [
-            (
-                "normalizer",
-                &self.normalizer,
-                &[json!({"type": "NFC"})][..],
-            ),
-            ("pre_tokenizer", &pre_tokenizer, &[sequence]),
-            (
-                "post_processor",
-                &post_processor,
-                &[byte_level, json!(null)],
-            ),
-            ("model.type", model("type"), &[json!("BPE"), json!(null)]),
-            ("model.dropout", model("dropout"), &[json!(null)]),
-            (
-                "model.ignore_merges",
-                model("ignore_merges"),
-                &[json!(false), json!(null)],
-            ),
-            (
-                "model.continuing_subword_prefix",
-                model("continuing_subword_prefix"),
-                &[json!(""), json!(null)],
-            ),
-            (
-                "model.end_of_word_suffix",
-                model("end_of_word_suffix"),
-                &[json!(""), json!(null)],
-            ),
-        ] {
-            if !supported.contains(found) {
-                let found = clip(&found.to_string());
-                let message = format!("`{field}` is {found}; only {} is supported", supported[0]);
-                return Err(Error::checkpoint(TOKENIZER_JSON, message));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// `merges.txt`: a version line, then a pair a line, by rank.
 fn parse_merges(merges_txt: &[u8]) -> Result<Merges> {
     let text =
         std::str::from_utf8(merges_txt).map_err(|e| Error::checkpoint(MERGES, e.to_string()))?;
     let mut lines = (1..).zip(text.lines()).peekable();
     lines.next_if(|(_, line)| line.starts_with("#version"));
-    lines
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(number, line)| {
-            parse_merge(line).ok_or_else(|| {
-                Error::checkpoint(MERGES, format!("line {number} is {}, no pair", quote(line)))
-            })
-        })
-        .collect()
+    let mut merges = Merges::new();
+    for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        if merges.len() == MAX_MERGES {
+            return Err(Error::checkpoint(
+                MERGES,
+                format!("more than {MAX_MERGES} merges"),
+            ));
+        }
+        merges.push(parse_merge(line).ok_or_else(|| {
+            Error::checkpoint(MERGES, format!("line {number} is {}, no pair", quote(line)))
+        })?);
+    }
+    Ok(merges)
 }
 
-fn parse_merge(line: &str) -> Option<(String, String)> {
+pub(super) fn parse_merge(line: &str) -> Option<(String, String)> {
     let (a, b) = line.split_once(' ')?;
     Some((a.to_owned(), b.to_owned()))
 }
@@ -323,7 +214,7 @@ fn quote(text: &str) -> String {
     format!("{:?}", clip(text))
 }
 
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     const MAX_CHARS: usize = 120;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),

@@ -26,7 +26,10 @@ pub(crate) const FILES: [&str; 5] = [
 /// Whether the files are there without which a tokenizer is another or none.
 pub(crate) fn is_complete(source: &ModelSource) -> bool {
     let has = |file: &str| source.contains(file);
-    has(TOKENIZER_JSON) || [VOCAB, MERGES, TOKENIZER_CONFIG].into_iter().all(has)
+    if source.has_entry(TOKENIZER_JSON) {
+        return has(TOKENIZER_JSON);
+    }
+    [VOCAB, MERGES, TOKENIZER_CONFIG].into_iter().all(has)
 }
 
 /// The pieces that merges stay within. `\p{N}` without a repeat: each digit is a piece.
@@ -60,10 +63,16 @@ impl Tokenizer {
     /// # Errors
     /// When a file is missing, and as [`from_files`](Self::from_files).
     pub fn read(source: &ModelSource) -> Result<Self> {
-        if source.contains(TOKENIZER_JSON) {
+        // One that is there and cannot be read is an error: the other files may say other things.
+        if source.has_entry(TOKENIZER_JSON) {
             return Self::from_tokenizer_json(&source.read(TOKENIZER_JSON)?);
         }
-        let optional = |file| source.contains(file).then(|| source.read(file)).transpose();
+        let optional = |file| {
+            source
+                .has_entry(file)
+                .then(|| source.read(file))
+                .transpose()
+        };
         Self::from_files(
             &source.read(VOCAB)?,
             &source.read(MERGES)?,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
@@ -24,8 +25,8 @@ const METADATA_KEY: &str = "__metadata__";
 /// Parses `bytes`, the content of `file`.
 ///
 /// # Errors
-/// Text that is not JSON, does not fit `T` or is nested too deeply.
-pub fn parse_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
+/// Text that is not JSON, is no object, does not fit `T` or is nested too deeply.
+pub fn parse_json<'a, T: Deserialize<'a>>(file: &str, bytes: &'a [u8]) -> Result<T> {
     if bytes.is_empty() {
         return Err(fault_with_hint(file, "the file is empty", INCOMPLETE));
     }
@@ -36,10 +37,11 @@ pub fn parse_json<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<T> {
             format!("nested {depth} levels deep, expected at most {MAX_NESTING}"),
         ));
     }
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+    let parsed = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => fault(file, error),
         _ => fault(file, format!("not valid JSON: {error}")),
-    })
+    });
+    parsed.map(|Object(value)| value)
 }
 
 /// Depth of the deepest array or object.
@@ -60,6 +62,31 @@ fn nesting(bytes: &[u8]) -> usize {
         }
     }
     deepest
+}
+
+/// A value written as an object; `serde` would take an array of a struct's fields, too, and an empty
+/// one for a struct with defaults.
+#[derive(Debug)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// A JSON object with one entry a tensor: none twice, and not more than [`MAX_TENSORS`].

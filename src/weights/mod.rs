@@ -24,6 +24,7 @@ use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 
 pub(crate) use fault::{fault, fault_with_hint, printable};
 pub(crate) use files::{listing, weight_files};
+pub(crate) use json::Object;
 pub use json::parse_json;
 pub use lora::Lora;
 pub use source::ModelSource;

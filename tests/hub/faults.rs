@@ -117,11 +117,43 @@ fn a_wrong_hash_is_refused() {
 }
 
 #[test]
+fn a_changed_line_of_a_small_file_is_refused() {
+    let (error, stderr) = refused(
+        |request, hub| {
+            let mut answer = hub.answer(request);
+            if request.gets(CONFIG) {
+                let text = String::from_utf8(answer.body).unwrap();
+                answer.body = text.replace("\"z_dim\": 16", "\"z_dim\": 61").into();
+                assert_ne!(text.as_bytes(), answer.body);
+            }
+            Some(answer)
+        },
+        CONFIG,
+    );
+    let expected = format!("error: test/tiny, {CONFIG}: its git blob id is ");
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(error.ends_with(&etag(CONFIG)), "{error}");
+    assert!(
+        stderr.contains("hint: the download was altered"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_spoilt_beginning_is_fetched_again() {
     let (scratch, hub) = (Scratch::new(), Hub::start());
     scratch.write(&partial(SHARD), vec![7; 5000]);
-    generate(&scratch, &hub, &[]).success();
+    scratch.write(&partial(CONFIG), vec![7; 50]);
+    let run = generate(&scratch, &hub, &[]).success();
+    assert_eq!(run.stderr.matches("trying again").count(), 2);
     assert_blobs_are_whole(&scratch);
+    let requests = hub.requests();
+    let ranges: Vec<_> = requests
+        .iter()
+        .filter(|request| request.gets(CONFIG))
+        .map(Request::range)
+        .collect();
+    assert_eq!(ranges, [Some(50), None]);
 }
 
 #[test]
@@ -168,6 +200,14 @@ fn a_web_page_is_no_file_and_no_listing() {
             "{stderr}"
         );
     }
+    let (error, _) = refused(
+        |request, _| request.is_listing().then(|| Answer::status(204)),
+        CONFIG,
+    );
+    assert!(
+        error.starts_with("error: test/tiny: HTTP 204, but the answer is not the hub's"),
+        "{error}"
+    );
     let (error, _) = refused(move |request, _| request.is_listing().then(page), CONFIG);
     assert!(
         error.starts_with("error: test/tiny: HTTP 200, but the answer is not the hub's"),
@@ -277,7 +317,10 @@ fn patience_has_an_end() {
         },
         CONFIG,
     );
-    assert_eq!(error, "error: test/tiny: HTTP 429: too many requests");
+    assert_eq!(
+        error,
+        "error: test/tiny: HTTP 429: too many requests; the server asks to wait 3600 s"
+    );
     assert!(
         stderr.contains("hint: try again later, or set HF_TOKEN"),
         "{stderr}"
@@ -347,6 +390,37 @@ fn the_token_goes_to_the_hub_and_nowhere_else() {
         let expected = (!request.is_cdn).then_some("Bearer hf_secret");
         assert_eq!(token, expected, "{}", request.path);
     }
+}
+
+#[test]
+fn the_token_is_not_sent_where_others_could_read_it() {
+    // This machine by an address that is not told from another machine's.
+    let run = |hub: &Hub, scratch: &Scratch| {
+        let endpoint = hub.endpoint.replace("127.0.0.1", "0.0.0.0");
+        let mut command = command(scratch, hub, &["--load-format", "dummy"]);
+        Run::of(
+            command
+                .env("HF_ENDPOINT", endpoint)
+                .env("HF_TOKEN", "hf_secret"),
+        )
+    };
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    run(&hub, &scratch).success();
+    let requests = hub.requests();
+    assert!(!requests.is_empty());
+    assert!(
+        !requests
+            .iter()
+            .any(|r| r.headers.contains_key("authorization"))
+    );
+
+    let hub = Hub::with(|_, _| Some(Answer::status(401)));
+    let run = run(&hub, &Scratch::new());
+    assert!(run.stderr.contains("hint: set HF_ENDPOINT to an https"));
+    assert_eq!(
+        run.failure(1),
+        "error: test/tiny: HTTP 401: access denied; the token was not sent, since HF_ENDPOINT is not https"
+    );
 }
 
 #[test]

@@ -248,14 +248,15 @@ pub(crate) fn files() -> Vec<String> {
     files
 }
 
-/// The SHA-256 of a large file, a shorter hash of others.
+/// The SHA-256 of a large file, git's blob id of others.
 pub(crate) fn etag(name: &str) -> String {
     let content = fs::read(model().join(name)).unwrap();
-    let hash = format!("{:?}", digest::digest(&digest::SHA256, &content));
-    let digits = hash.strip_prefix("SHA256:").unwrap().to_owned();
-    if name.ends_with(".safetensors") {
-        digits
+    let hash = if name.ends_with(".safetensors") {
+        digest::digest(&digest::SHA256, &content)
     } else {
-        digits[..40].to_owned()
-    }
+        let blob = [format!("blob {}\0", content.len()).as_bytes(), &content].concat();
+        digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &blob)
+    };
+    let digits = |byte: &u8| format!("{byte:02x}");
+    hash.as_ref().iter().map(digits).collect()
 }

@@ -1,9 +1,45 @@
 //! Files that no tokenizer can be made of.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
 use qwen_gen::text::Tokenizer;
+use qwen_gen::weights::ModelSource;
 use serde_json::{Value, json};
 
-use crate::{Files, refusal, saved_by_tokenizers};
+use crate::{Files, fixtures, refusal, saved_by_tokenizers};
+
+#[test]
+fn what_cannot_be_read_is_not_taken_for_absent() {
+    let checkpoint = fixtures().join("checkpoints/tiny-a/tokenizer");
+    for name in ["tokenizer.json", "added_tokens.json"] {
+        for spoil in [
+            (|path| symlink("gone", path).unwrap()) as fn(&Path),
+            |path| symlink(path.file_name().unwrap(), path).unwrap(),
+            |path| fs::create_dir(path).unwrap(),
+            |path| {
+                assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            },
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let tokenizer = folder.path().join("tokenizer");
+            fs::create_dir(&tokenizer).unwrap();
+            for file in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+                fs::copy(checkpoint.join(file), tokenizer.join(file)).unwrap();
+            }
+            let source = ModelSource::Folder(folder.path().to_owned());
+            Tokenizer::read(&source).unwrap();
+            spoil(&tokenizer.join(name));
+            let message = refusal(Tokenizer::read(&source));
+            assert!(
+                message.starts_with(&format!("tokenizer/{name}: ")),
+                "{message}"
+            );
+        }
+    }
+}
 
 #[test]
 fn added_tokens_of_the_config_come_before_added_tokens_json() {
@@ -136,7 +172,12 @@ fn tokenizer_json_with_other_rules_is_refused() {
         ),
         ("/model/end_of_word_suffix", json!("</w>"), "</w>"),
         ("/model/merges", json!([["q", "no-token"]]), "no-token"),
-        ("/model/merges", json!(["q"]), "merge 0"),
+        ("/model/merges", json!(["q"]), "merge 0: no pair"),
+        ("/model/merges", json!([7]), "merge 0: invalid type"),
+        ("/added_tokens/0/id", json!(null), "has no id"),
+        ("/added_tokens/0", json!({"id": 7}), "`content`"),
+        ("/added_tokens/0", json!([7, "a"]), "expected an object"),
+        ("/model", json!([{}, []]), "expected an object"),
         ("/model/vocab", json!({}), "256 bytes"),
         ("/model/vocab/!", json!(7), "another token's"),
     ] {
@@ -158,4 +199,72 @@ fn a_million_added_tokens_are_refused() {
         ..Files::tiny()
     };
     assert!(files.refusal().contains("1000000 added tokens; at most"));
+}
+
+#[test]
+fn large_added_tokens_are_refused() {
+    for (count, bytes, why) in [
+        (10, 300, "one of 10 added tokens has 300 bytes; at most 256"),
+        (9000, 200, "9000 added tokens have 1800000 bytes; at most"),
+    ] {
+        let added: serde_json::Map<String, Value> = (10_000..10_000 + count)
+            .map(|id| (format!("{id:0bytes$}"), json!(id)))
+            .collect();
+        let files = Files {
+            added_tokens: Some(Value::Object(added).to_string().into_bytes()),
+            config: None,
+            ..Files::tiny()
+        };
+        let message = files.refusal();
+        assert!(message.starts_with("tokenizer/added_tokens.json: "));
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn more_tokens_and_merges_than_any_model_has_are_refused() {
+    let merges = Files {
+        merges: "q q\n".repeat(500_001).into_bytes(),
+        ..Files::tiny()
+    };
+    let message = merges.refusal();
+    assert!(message.contains("more than 500000 merges"), "{message}");
+    let tokens = (0..=500_000).map(|id| format!("\"{id}\":{id}"));
+    let tokens = tokens.collect::<Vec<_>>().join(",");
+    let vocab = Files {
+        vocab: format!("{{{tokens}}}").into_bytes(),
+        ..Files::tiny()
+    };
+    let message = vocab.refusal();
+    assert!(message.contains("more than 500000 tokens"), "{message}");
+    let pairs = vec![r#"["q","q"]"#; 500_001].join(",");
+    let json = format!(r#"{{"model": {{"merges": [{pairs}]}}}}"#);
+    let message = refusal(Tokenizer::from_tokenizer_json(json.as_bytes()));
+    assert!(message.contains("more than 500000 merges"), "{message}");
+}
+
+#[test]
+fn a_rule_of_megabytes_is_refused_and_any_other_key_is_skipped() {
+    let saved: Value = serde_json::from_slice(&saved_by_tokenizers(&Files::tiny())).unwrap();
+    let large: Value = (0..1_000_000).collect();
+    for (pointer, key) in [
+        ("", "normalizer"),
+        ("", "pre_tokenizer"),
+        ("", "post_processor"),
+        ("/model", "dropout"),
+    ] {
+        let mut json = saved.clone();
+        json.pointer_mut(pointer).unwrap()[key] = large.clone();
+        let message = refusal(Tokenizer::from_tokenizer_json(json.to_string().as_bytes()));
+        assert!(message.contains("bytes; at most 16384"), "{message}");
+        assert!(message.contains(key), "{message}");
+    }
+    for pointer in ["", "/model", "/added_tokens/0"] {
+        let mut json = saved.clone();
+        json.pointer_mut(pointer).unwrap()["x"] = large.clone();
+        Tokenizer::from_tokenizer_json(json.to_string().as_bytes()).unwrap();
+    }
+    let mut json = saved;
+    json["model"]["merges"] = json!([["q", "u", "v"]]);
+    refusal(Tokenizer::from_tokenizer_json(json.to_string().as_bytes()));
 }

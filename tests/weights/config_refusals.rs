@@ -85,6 +85,28 @@ fn refuses_hostile_configurations() {
 }
 
 #[test]
+fn refuses_arrays_in_place_of_objects() {
+    for file in [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "transformer/config.json",
+        "vae/config.json",
+    ] {
+        for content in ["[]", "[1]", "[\"QwenImagePipeline\"]"] {
+            let message = Checkpoint::with(file, content).config_refusal();
+            let expected = format!("{file}: invalid type: sequence, expected an object");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+    }
+    let checkpoint = Checkpoint::with("text_encoder/config.json", "{\"text_config\": []}");
+    assert_eq!(
+        checkpoint.config_refusal(),
+        "text_encoder/config.json: invalid type: sequence, expected an object at line 1 column 16"
+    );
+}
+
+#[test]
 fn refuses_parts_that_do_not_fit_together() {
     let checkpoint = Checkpoint::new();
     checkpoint.replace(

@@ -116,6 +116,6 @@ mod tests {
             "f: lora_adapter_metadata: alpha_pattern has `to_(q|k)`, expected the name of a layer"
         );
         assert!(refusal(r#"{"transformer.lora_alpha": "8"}"#).contains("expected f64"));
-        assert!(refusal("[").contains("not valid JSON"));
+        assert!(refusal("{").contains("not valid JSON"));
     }
 }
