@@ -110,6 +110,10 @@ fn open_gpu(_index: usize) -> Result<Chosen, NoGpu> {
     })
 }
 
+/// What a driver that did not start has for its errors' texts.
+#[cfg(feature = "cuda")]
+const NO_TEXT: &str = ", \"<Failure when calling cuGetErrorString()>\"";
+
 /// Opens the GPU on a stream of its own.
 ///
 /// One stream issues all work, so candle need not track events between streams; memory freed on it
@@ -121,7 +125,10 @@ fn open_gpu(_index: usize) -> Result<Chosen, NoGpu> {
 )]
 fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     let no_gpu = |error: &candle_core::Error| NoGpu {
-        reason: format!("no GPU works here: {}", message_of(error)),
+        reason: format!(
+            "no GPU works here: {}",
+            message_of(error).replace(NO_TEXT, "")
+        ),
         way_out: "see `nvidia-smi` for the GPUs and the driver, or use --device cpu",
     };
     let device = Device::new_cuda_with_stream(index).map_err(|error| no_gpu(&error))?;

@@ -23,7 +23,7 @@ fn outputs_are_checked_before_the_model_is_looked_at() {
     for (flags, why) in [
         (
             &["--output-path", "file"][..],
-            "cannot create the folder file: File exists",
+            "cannot create the folder file: Not a directory",
         ),
         (
             &["--output-path", "file/x"],

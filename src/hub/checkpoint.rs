@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::repository::Repository;
-use super::{Hub, Origin, Snapshot};
+use super::{Hub, Listing, Origin, Snapshot};
 use crate::config;
 use crate::error::Result;
 use crate::text::tokenizer;
@@ -24,28 +24,9 @@ pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -
         Origin::Cached(folder) => return Ok(Snapshot { folder }),
         Origin::Hub(listing) => listing,
     };
-
-    let folder = hub.fetch(repository, &listing, &[config::MODEL_INDEX])?;
-    let source = ModelSource::Folder(folder.clone());
-    config::check_pipeline(&source)?;
-
-    let has_weights = load_format != LoadFormat::Dummy;
-    let mut small: Vec<String> = config::FILES.map(str::to_owned).to_vec();
-    let tokenizer_files = tokenizer::FILES
-        .iter()
-        .filter(|file| listing.contains(file));
-    small.extend(tokenizer_files.map(|&file| file.to_owned()));
-    if has_weights {
-        let is_index = |file: &&String| {
-            let folder = file.split('/').next().unwrap_or_default();
-            COMPONENTS.contains(&folder) && file.ends_with(".safetensors.index.json")
-        };
-        small.extend(listing.files.iter().filter(is_index).cloned());
-    }
-    hub.fetch(repository, &listing, &small)?;
-    config::ModelConfig::read(&source)?;
-
-    if has_weights {
+    let snapshot = fetch_settings(hub, repository, &listing, load_format)?;
+    if load_format != LoadFormat::Dummy {
+        let source = ModelSource::Folder(snapshot.folder.clone());
         let mut weights = Vec::new();
         for component in COMPONENTS {
             weights.extend(weight_files(
@@ -57,6 +38,45 @@ pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -
         hub.fetch(repository, &listing, &weights)?;
     }
     hub.remember(repository, &listing)?;
+    Ok(snapshot)
+}
+
+/// All of that but the weights: what tells whether they are worth fetching. They may be there already
+/// ([`is_complete`]).
+///
+/// # Errors
+/// As [`checkpoint`].
+pub fn settings(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<Snapshot> {
+    match hub.find(repository, |folder| is_complete(folder, load_format))? {
+        Origin::Cached(folder) => Ok(Snapshot { folder }),
+        Origin::Hub(listing) => fetch_settings(hub, repository, &listing, load_format),
+    }
+}
+
+fn fetch_settings(
+    hub: &Hub,
+    repository: &Repository,
+    listing: &Listing,
+    load_format: LoadFormat,
+) -> Result<Snapshot> {
+    let folder = hub.fetch(repository, listing, &[config::MODEL_INDEX])?;
+    let source = ModelSource::Folder(folder.clone());
+    config::check_pipeline(&source)?;
+
+    let mut small: Vec<String> = config::FILES.map(str::to_owned).to_vec();
+    let tokenizer_files = tokenizer::FILES
+        .iter()
+        .filter(|file| listing.contains(file));
+    small.extend(tokenizer_files.map(|&file| file.to_owned()));
+    if load_format != LoadFormat::Dummy {
+        let is_index = |file: &&String| {
+            let folder = file.split('/').next().unwrap_or_default();
+            COMPONENTS.contains(&folder) && file.ends_with(".safetensors.index.json")
+        };
+        small.extend(listing.files.iter().filter(is_index).cloned());
+    }
+    hub.fetch(repository, listing, &small)?;
+    config::ModelConfig::read(&source)?;
     Ok(Snapshot { folder })
 }
 

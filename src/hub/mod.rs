@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use self::cache::{Cache, RepositoryCache};
-pub use self::checkpoint::{checkpoint, is_complete};
+pub use self::checkpoint::{checkpoint, is_complete, settings};
 use self::client::Client;
 pub use self::event::Event;
 use self::fault::{Attempts, Fault};

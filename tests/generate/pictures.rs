@@ -281,7 +281,7 @@ fn a_long_prompt_is_cut_with_a_warning() {
     assert_eq!(run("a red circle", "8"), "");
     assert_eq!(
         run("a red circle", "6"),
-        "warning: 2 tokens of the prompt that begins with \"a red circle\" are cut off\n"
+        "warning: --max-sequence-length: 2 tokens of the prompt that begins with \"a red circle\" are cut off, the template's end among them\n"
     );
     let long = run(&"a red circle ".repeat(1000), "1024");
     assert!(

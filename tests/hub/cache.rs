@@ -70,6 +70,27 @@ fn dummy_weights_need_no_weight_files() {
 }
 
 #[test]
+fn what_needs_no_weights_is_refused_before_they_are_fetched() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let has_weights = || {
+        let requests = hub.requests();
+        (requests.iter())
+            .any(|r| r.path.contains(".safetensors") && !r.path.contains(".index.json"))
+    };
+    generate(&scratch, &hub, &["--dry-run"]).success();
+    let error = generate(&scratch, &hub, &["--dit-layerwise-offload"]).failure(2);
+    assert!(error.contains("--dit-layerwise-offload"), "{error}");
+    scratch.write("bad.safetensors", "no adapter");
+    generate(&scratch, &hub, &["--lora-path", "bad.safetensors"]).failure(1);
+    let mut limited = command(&scratch, &hub, &[]);
+    let error = Run::of(limited.env("QWEN_GEN_MEMORY_LIMIT_GIB", "24G")).failure(2);
+    assert!(error.contains("QWEN_GEN_MEMORY_LIMIT_GIB"), "{error}");
+    assert!(!has_weights());
+    generate(&scratch, &hub, &[]).success();
+    assert!(has_weights());
+}
+
+#[test]
 fn another_pipeline_is_refused_before_anything_else_is_fetched() {
     let hub = Hub::with(|request, _| {
         let is_index = request.path.ends_with("model_index.json");

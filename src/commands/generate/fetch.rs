@@ -66,11 +66,11 @@ pub(super) fn settings(
         }
         ModelName::Repository(repository) => repository.clone(),
     };
-    let fetched = repository.clone();
+    let (fetched, load_format) = (repository.clone(), request.load_format);
     let snapshot = watched(console, interrupt, move |hub| {
-        hub::checkpoint(hub, &fetched, LoadFormat::Dummy)
+        hub::settings(hub, &fetched, load_format)
     })?;
-    let is_complete = hub::is_complete(&snapshot.folder, request.load_format);
+    let is_complete = hub::is_complete(&snapshot.folder, load_format);
     Ok(Files::of(&snapshot, (!is_complete).then_some(repository)))
 }
 

@@ -32,7 +32,7 @@ pub(super) fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
     for (text, lost) in texts.truncated() {
         let beginning: String = text.chars().take(40).collect();
         console.warning(&format!(
-            "{lost} tokens of the prompt that begins with {beginning:?} are cut off"
+            "--max-sequence-length: {lost} tokens of the prompt that begins with {beginning:?} are cut off, the template's end among them"
         ));
     }
 }
