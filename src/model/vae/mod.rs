@@ -14,6 +14,7 @@ mod band;
 mod resnet;
 #[cfg(test)]
 mod stages;
+mod tensors;
 mod upsample;
 
 use std::ops::Range;
@@ -25,6 +26,7 @@ use tracing::trace_span;
 use self::attention::AttentionBlock;
 use self::band::{Band, CONV_REACH};
 use self::resnet::ResnetBlock;
+pub(crate) use self::tensors::{belongs, tensors};
 use self::upsample::UpBlock;
 use crate::config::vae::VaeConfig;
 use crate::ops::{Conv2d, Linear, conv2d, linear, rms_norm_silu};
