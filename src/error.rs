@@ -131,6 +131,9 @@ impl Error {
             | Self::Hub { hint, .. }
             | Self::Device { hint, .. } => hint.as_deref(),
             Self::OutOfMemory { hint, .. } => Some(hint),
+            Self::MissingTensor { .. } => {
+                Some("incomplete download? or the config.json of another model?")
+            }
             _ => None,
         }
     }

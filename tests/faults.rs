@@ -160,6 +160,26 @@ fn a_tokenizer_larger_than_the_embedding_is_refused() {
     );
 }
 
+#[test]
+fn weights_that_lack_a_tensor_are_refused_before_any_work() {
+    let scratch = Scratch::new();
+    copy_checkpoint("tiny-b", &scratch.path("model"));
+    let vae = "model/vae/diffusion_pytorch_model.safetensors";
+    // A header without tensors.
+    scratch.write(vae, b"\x02\0\0\0\0\0\0\0{}");
+    let why = "vae has no tensor `decoder.conv_in.bias`";
+    for flags in [&["--dry-run"][..], &["--vae-cpu-offload"]] {
+        let run = scratch.generate(&[&["--model-path", "model"], flags].concat());
+        assert!(!run.stdout.contains("Stage"), "{}", run.stdout);
+        assert_eq!(run.failure(1), format!("error: {why}"));
+    }
+    let doctor = scratch.run(&["doctor", "--model-path", "model", "--device", "cpu"]);
+    assert_eq!(doctor.code, Some(1));
+    let verdict = format!("would be refused: {why}");
+    assert!(doctor.stdout.contains(&verdict), "{}", doctor.stdout);
+    assert_eq!(scratch.names("outputs"), [""; 0]);
+}
+
 /// Overwrites a tensor of the random checkpoint with NaN.
 fn poison(file: &Path, tensor: &str) {
     let mut bytes = fs::read(file).unwrap();

@@ -1,5 +1,7 @@
 //! `vae/config.json`.
 
+use std::array;
+
 use serde::Deserialize;
 
 use super::Rules;
@@ -116,6 +118,18 @@ impl VaeConfig {
             })?;
         }
         Ok(())
+    }
+
+    /// Channels into and out of each level of the decoder, the deepest first. The upsampler between two
+    /// levels halves them.
+    #[must_use]
+    pub fn decoder_levels(&self) -> [(usize, usize); LEVELS] {
+        let mut out = self.dim_mult.map(|mult| mult * self.base_dim);
+        out.reverse();
+        array::from_fn(|i| {
+            let c_in = if i == 0 { out[0] } else { out[i - 1] / 2 };
+            (c_in, out[i])
+        })
     }
 }
 

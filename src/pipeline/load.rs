@@ -5,10 +5,10 @@ use candle_core::{DType, Device};
 use super::networks::Networks;
 use super::rehearsal::{self, Rehearsal};
 use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
-use crate::config::{ModelConfig, text_encoder};
+use crate::config::{self, ModelConfig};
 use crate::error::{Error, Result};
 use crate::memory::{Footprint, Offload};
-use crate::model::transformer;
+use crate::model::{text_encoder, transformer, vae};
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource, StoredSize};
@@ -35,7 +35,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads and checks everything but the weights.
+    /// Reads and checks everything but the weights, of which it sees what the headers tell.
     ///
     /// # Errors
     /// When a file is missing or not what it must be.
@@ -52,9 +52,26 @@ impl Checkpoint {
         let max_id = checkpoint.tokenizer.max_id();
         if max_id as usize >= rows {
             let message = format!("`vocab_size` is {rows}, but the tokenizer has the id {max_id}");
-            return Err(Error::checkpoint(text_encoder::FILE, message));
+            return Err(Error::checkpoint(config::text_encoder::FILE, message));
         }
+        checkpoint.check_tensors()?;
         Ok(checkpoint)
+    }
+
+    /// Checks that the files hold what the networks will read.
+    fn check_tensors(&self) -> Result<()> {
+        let config = &self.config.text_encoder;
+        let prefix = text_encoder::prefix(|name| self.text_encoder.contains(name));
+        let tensors = text_encoder::tensors(config, prefix);
+        let belongs = |name: &str| text_encoder::belongs(prefix, name);
+        self.text_encoder.check(&tensors, belongs)?;
+
+        let config = &self.config.transformer;
+        let belongs = |name: &str| transformer::belongs(config, name);
+        (self.transformer).check(&transformer::tensors(config), belongs)?;
+
+        self.vae
+            .check(&vae::tensors(&self.config.vae), vae::belongs)
     }
 
     /// The same with LoRA adapters for the transformer, of which only the headers are read now.

@@ -55,6 +55,9 @@ pub struct StoredSize {
     pub bytes: u64,
 }
 
+/// Tensors by name, each with its shape.
+pub(crate) type TensorShapes = BTreeMap<String, Vec<usize>>;
+
 /// The tensors of one component.
 #[derive(Debug)]
 pub struct ComponentWeights {
@@ -97,6 +100,31 @@ impl ComponentWeights {
             tensors,
             adapters: Adapters::default(),
             bytes_read: AtomicU64::new(0),
+        }
+    }
+
+    /// Checks by the headers that the files hold all `tensors` that a network reads, and no other that
+    /// `belongs` to it: with fewer layers than the files have it would run, and draw something else.
+    /// Random weights are whatever is asked for.
+    ///
+    /// # Errors
+    /// A tensor that is missing, misshapen, of a dtype that is not read, or left over.
+    pub(crate) fn check(
+        &self,
+        tensors: &TensorShapes,
+        belongs: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        match &self.tensors {
+            Tensors::Stored(shards) => shards.check(tensors, belongs),
+            Tensors::Dummy => Ok(()),
+        }
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        match &self.tensors {
+            Tensors::Stored(shards) => shards.contains(name),
+            Tensors::Dummy => true,
         }
     }
 
@@ -188,10 +216,7 @@ impl SimpleBackend for &ComponentWeights {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        match &self.tensors {
-            Tensors::Stored(shards) => shards.contains(name),
-            Tensors::Dummy => true,
-        }
+        self.contains(name)
     }
 }
 

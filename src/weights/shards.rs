@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
+use safetensors::tensor::TensorInfo;
 
-use super::StoredSize;
-use super::fault::fault;
+use super::fault::{fault, fault_with_hint};
 use super::files::{Index, WeightFiles};
 use super::source::ModelSource;
 use super::tensor_file::TensorFile;
+use super::{StoredSize, TensorShapes};
 use crate::error::{Error, Result};
 
 /// The open files of one component.
@@ -86,6 +87,39 @@ impl Shards {
         self.routing.contains_key(name)
     }
 
+    /// Checks that all `tensors` are there as they will be read, and no other that `belongs` to them.
+    pub(super) fn check(
+        &self,
+        tensors: &TensorShapes,
+        belongs: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        for (name, shape) in tensors {
+            let (file, info) = self.find(name)?;
+            // First, since quantised weights have shapes of their own.
+            file.check_dtype(name, info)?;
+            self.check_shape(name, shape)?;
+        }
+        let is_left = |name: &&String| belongs(name) && !tensors.contains_key(*name);
+        let mut left: Vec<_> = self.routing.keys().filter(is_left).collect();
+        left.sort_unstable();
+        let Some((first, others)) = left.split_first() else {
+            return Ok(());
+        };
+        let which = match others.len() {
+            0 => "is".to_owned(),
+            more => format!("and {more} more are"),
+        };
+        let (file, _) = self.find(first)?;
+        Err(fault_with_hint(
+            &file.name,
+            format!(
+                "tensor `{first}` {which} not part of the network in {}/config.json",
+                self.component
+            ),
+            "is its number of layers right? it must be the config.json of these weights",
+        ))
+    }
+
     /// Reads a tensor in its stored dtype onto `device`.
     ///
     /// # Errors
@@ -97,22 +131,36 @@ impl Shards {
         expected: Option<&[usize]>,
         device: &Device,
     ) -> Result<Tensor> {
-        let missing = || Error::MissingTensor {
+        let (file, info) = self.find(name)?;
+        if let Some(expected) = expected {
+            self.check_shape(name, expected)?;
+        }
+        file.read(name, info, device)
+    }
+
+    /// The file that holds a tensor, and what its header says of it.
+    fn find(&self, name: &str) -> Result<(&TensorFile, &TensorInfo)> {
+        let found = self.routing.get(name).and_then(|shard| {
+            let file = &self.files[*shard];
+            Some((file, file.info(name)?))
+        });
+        found.ok_or_else(|| Error::MissingTensor {
             component: self.component.to_owned(),
             name: name.to_owned(),
-        };
-        let shard = &self.files[*self.routing.get(name).ok_or_else(missing)?];
-        let info = shard.info(name).ok_or_else(missing)?;
-        let shape = info.shape.as_slice();
-        if let Some(expected) = expected.filter(|expected| *expected != shape) {
-            return Err(fault(
-                &shard.name,
-                format!(
-                    "tensor `{name}` has shape {shape:?}, expected {expected:?} (from {}/config.json)",
-                    self.component
-                ),
-            ));
+        })
+    }
+
+    fn check_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
+        let (file, TensorInfo { shape, .. }) = self.find(name)?;
+        if shape == expected {
+            return Ok(());
         }
-        shard.read(name, info, device)
+        Err(fault(
+            &file.name,
+            format!(
+                "tensor `{name}` has shape {shape:?}, expected {expected:?} (from {}/config.json)",
+                self.component
+            ),
+        ))
     }
 }

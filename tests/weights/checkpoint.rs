@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use qwen_gen::Error;
 use qwen_gen::config::ModelConfig;
+use qwen_gen::pipeline;
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
@@ -39,6 +40,26 @@ impl Checkpoint {
         Self(dir)
     }
 
+    /// One of the random checkpoints with all its files.
+    pub(crate) fn whole(name: &str) -> Self {
+        let checkpoint = Self::new();
+        for folder in [
+            "scheduler",
+            "text_encoder",
+            "tokenizer",
+            "transformer",
+            "vae",
+        ] {
+            fs::create_dir_all(checkpoint.path(folder)).unwrap();
+            for entry in fs::read_dir(fixture(name).join(folder)).unwrap() {
+                let entry = entry.unwrap();
+                let target = checkpoint.path(folder).join(entry.file_name());
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+        checkpoint
+    }
+
     pub(crate) fn with(file: &str, bytes: impl AsRef<[u8]>) -> Self {
         let checkpoint = Self::new();
         checkpoint.write(file, bytes);
@@ -53,6 +74,17 @@ impl Checkpoint {
         let text = fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from));
         self.write(file, text.replacen(from, to, 1));
+    }
+
+    /// Replaces the first of these bytes by as many others.
+    pub(crate) fn patch(&self, file: &str, from: &str, to: &str) {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = fs::read(self.path(file)).unwrap();
+        let mut windows = bytes.windows(from.len());
+        let at = windows.position(|window| window == from.as_bytes());
+        let at = at.expect(from);
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        self.write(file, bytes);
     }
 
     pub(crate) fn path(&self, file: &str) -> PathBuf {
@@ -70,6 +102,16 @@ impl Checkpoint {
     /// Why the weights are refused, which must not take long.
     pub(crate) fn weights_refusal(&self) -> String {
         timed(|| self.weights().unwrap_err().to_string())
+    }
+
+    /// What the headers tell of the networks.
+    pub(crate) fn open(&self) -> Result<(), Error> {
+        pipeline::Checkpoint::open(&self.source(), LoadFormat::Auto).map(drop)
+    }
+
+    /// Why the checkpoint is refused by its headers.
+    pub(crate) fn refusal(&self) -> String {
+        self.open().unwrap_err().to_string()
     }
 
     /// Why the configuration is refused.

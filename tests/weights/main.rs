@@ -6,4 +6,5 @@ mod checkpoint;
 mod config_refusals;
 mod lora;
 mod reading;
+mod tensor_refusals;
 mod weight_refusals;

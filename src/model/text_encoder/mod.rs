@@ -6,6 +6,7 @@
 //! Source: transformers `modeling_qwen2_5_vl.py` 5.23.0.
 
 mod layer;
+mod tensors;
 
 use std::ops::Range;
 
@@ -14,6 +15,7 @@ use candle_nn::VarBuilder;
 use tracing::trace_span;
 
 use self::layer::Layer;
+pub(crate) use self::tensors::{belongs, prefix, tensors};
 use super::load_layers;
 use crate::config::text_encoder::TextEncoderConfig;
 use crate::ops::AttentionShape;
@@ -33,12 +35,7 @@ impl TextEncoder {
     /// # Errors
     /// When a tensor is missing or has another shape.
     pub fn new(config: &TextEncoderConfig, vb: &VarBuilder<'_>) -> Result<Self> {
-        let resaved = vb.pp("model.language_model");
-        let vb = if resaved.contains_tensor("embed_tokens.weight") {
-            resaved
-        } else {
-            vb.pp("model")
-        };
+        let vb = vb.pp(prefix(|name| vb.contains_tensor(name)));
         let hidden = config.hidden_size;
         Ok(Self {
             embed_tokens: vb.get((config.vocab_size, hidden), "embed_tokens.weight")?,

@@ -9,11 +9,11 @@
 
 mod block;
 mod blocks;
-mod linears;
 mod modulation;
 mod rope;
 #[cfg(test)]
 mod stages;
+mod tensors;
 mod timestep;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -22,8 +22,9 @@ use candle_nn::VarBuilder;
 use self::block::Block;
 use self::blocks::Blocks;
 pub use self::blocks::Placement;
-pub use self::linears::linears;
 use self::modulation::{ModulationTable, Shifted, Stream};
+pub use self::tensors::linears;
+pub(crate) use self::tensors::{belongs, tensors};
 use self::timestep::TimestepEmbedder;
 use crate::config::transformer::TransformerConfig;
 use crate::ops::{JointLayout, Linear, linear};

@@ -14,6 +14,7 @@ mod band;
 mod resnet;
 #[cfg(test)]
 mod stages;
+mod tensors;
 mod upsample;
 
 use std::ops::Range;
@@ -25,6 +26,7 @@ use tracing::trace_span;
 use self::attention::AttentionBlock;
 use self::band::{Band, CONV_REACH};
 use self::resnet::ResnetBlock;
+pub(crate) use self::tensors::{belongs, tensors};
 use self::upsample::UpBlock;
 use crate::config::vae::VaeConfig;
 use crate::ops::{Conv2d, Linear, conv2d, linear, rms_norm_silu};
@@ -58,26 +60,16 @@ impl VaeDecoder {
     pub fn new(config: &VaeConfig, vb: &VarBuilder<'_>) -> Result<Self> {
         let z = config.z_dim;
         let decoder = vb.pp("decoder");
-        let dims: Vec<usize> = config
-            .dim_mult
-            .iter()
-            .map(|m| config.base_dim * m)
-            .collect();
-        let (first, deepest) = (dims[0], dims[dims.len() - 1]);
+        let levels = config.decoder_levels();
+        let (deepest, first) = (levels[0].0, levels[levels.len() - 1].1);
 
-        let mut up_blocks = Vec::new();
-        let mut channels = deepest;
-        for (i, &out) in dims.iter().rev().enumerate() {
+        let up_block = |(i, channels)| {
+            let has_upsampler = i + 1 < levels.len();
             let vb = decoder.pp("up_blocks").pp(i);
-            let has_upsampler = i + 1 < dims.len();
-            up_blocks.push(UpBlock::new(
-                (channels, out),
-                config.num_res_blocks + 1,
-                has_upsampler,
-                &vb,
-            )?);
-            channels = if has_upsampler { out / 2 } else { out };
-        }
+            UpBlock::new(channels, config.num_res_blocks + 1, has_upsampler, &vb)
+        };
+        let up_blocks = levels.into_iter().enumerate().map(up_block);
+        let up_blocks = up_blocks.collect::<Result<_>>()?;
         Ok(Self {
             post_quant_conv: pointwise(z, z, &vb.pp("post_quant_conv"))?,
             conv_in: causal_conv(z, deepest, &decoder.pp("conv_in"))?,
