@@ -49,7 +49,14 @@ pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -
 pub fn settings(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<Snapshot> {
     match hub.find(repository, |folder| is_complete(folder, load_format))? {
         Origin::Cached(folder) => Ok(Snapshot { folder }),
-        Origin::Hub(listing) => fetch_settings(hub, repository, &listing, load_format),
+        Origin::Hub(listing) => {
+            let snapshot = fetch_settings(hub, repository, &listing, load_format)?;
+            if load_format == LoadFormat::Dummy {
+                // There is no more to come.
+                hub.remember(repository, &listing)?;
+            }
+            Ok(snapshot)
+        }
     }
 }
 

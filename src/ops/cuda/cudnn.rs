@@ -3,6 +3,7 @@
 //! A plan is made for each shape and kept. Without the library, or where it does not do a shape,
 //! the operations have bodies of their own.
 
+mod attribute;
 mod backend;
 mod graph;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 
-use self::backend::DataType;
+use self::attribute::DataType;
 use self::graph::{Graph, Library, Operation, Plan, TensorSpec};
 
 /// The first version whose attention is a single operation.

@@ -1,6 +1,4 @@
-//! cuDNN's backend interface: entry points found at run time, and descriptors with numbered attributes.
-//!
-//! Numbers are those of `cudnn_graph.h`, version 9.
+//! cuDNN's backend interface: entry points found at run time, and descriptors with attributes.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -9,31 +7,9 @@ use std::sync::Arc;
 use candle_core::{Result, bail};
 use libloading::Library as SharedLibrary;
 
-pub(super) type Handle = *mut c_void;
-pub(super) type Raw = *mut c_void;
+use super::attribute::{Attribute, ENGINEHEUR_RESULTS, Handle, Raw, Value};
+
 pub(super) type Status = i32;
-
-/// `cudnnDataType_t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DataType {
-    F32 = 0,
-    Bf16 = 9,
-}
-
-/// `cudnnBackendAttributeType_t`.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Type {
-    Handle = 0,
-    Dtype = 1,
-    Boolean = 2,
-    Int64 = 3,
-    Float = 4,
-    VoidPtr = 6,
-    ConvolutionMode = 7,
-    HeurMode = 8,
-    PointwiseMode = 14,
-    Descriptor = 15,
-}
 
 /// `cudnnBackendDescriptorType_t`.
 #[derive(Debug, Clone, Copy)]
@@ -87,49 +63,39 @@ pub(super) struct Descriptor {
 
 #[expect(unsafe_code, reason = "raw library calls")]
 impl Descriptor {
-    /// Sets an attribute; `values` have the layout that `kind` names.
-    pub(super) fn set<T>(&self, attribute: i32, kind: Type, values: &[T]) -> Result<()> {
+    /// Sets an attribute.
+    pub(super) fn set<T: Value>(&self, attribute: Attribute<T>, values: &[T]) -> Result<()> {
         let count = i64::try_from(values.len()).unwrap_or(i64::MAX);
-        // SAFETY: reads `count` values of the type named; every caller passes that type.
+        let Attribute { number, .. } = attribute;
+        // SAFETY: reads `count` values of the attribute's type.
         let status = unsafe {
-            (self.functions.set)(
-                self.raw,
-                attribute,
-                kind as i32,
-                count,
-                values.as_ptr().cast(),
-            )
+            (self.functions.set)(self.raw, number, T::TYPE, count, values.as_ptr().cast())
         };
         self.functions.check(status, "set an attribute")
     }
 
     /// Reads an attribute into `values`; the number found.
-    pub(super) fn get<T>(&self, attribute: i32, kind: Type, values: &mut [T]) -> Result<usize> {
+    pub(super) fn get<T: Value>(&self, attribute: Attribute<T>, values: &mut [T]) -> Result<usize> {
         let count = i64::try_from(values.len()).unwrap_or(i64::MAX);
+        let Attribute { number, .. } = attribute;
+        // Only a null pointer asks for the number of values.
+        let place = if values.is_empty() {
+            ptr::null_mut()
+        } else {
+            values.as_mut_ptr().cast()
+        };
         let mut found = 0i64;
-        // SAFETY: writes at most `count` values of the type named.
+        // SAFETY: writes at most `count` values of the attribute's type.
         let status = unsafe {
-            (self.functions.get)(
-                self.raw,
-                attribute,
-                kind as i32,
-                count,
-                &raw mut found,
-                // Only a null pointer asks for the number of values.
-                if values.is_empty() {
-                    ptr::null_mut()
-                } else {
-                    values.as_mut_ptr().cast()
-                },
-            )
+            (self.functions.get)(self.raw, number, T::TYPE, count, &raw mut found, place)
         };
         self.functions.check(status, "get an attribute")?;
         Ok(usize::try_from(found).unwrap_or(0))
     }
 
-    /// How many descriptors an attribute holds.
-    pub(super) fn count(&self, attribute: i32) -> Result<usize> {
-        self.get::<Raw>(attribute, Type::Descriptor, &mut [])
+    /// How many configurations a heuristic has found.
+    pub(super) fn results(&self) -> Result<usize> {
+        self.get(ENGINEHEUR_RESULTS, &mut [])
     }
 
     pub(super) fn finalize(&self) -> Result<()> {

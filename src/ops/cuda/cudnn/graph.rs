@@ -7,7 +7,11 @@ use std::sync::Arc;
 use candle_core::{Result, bail};
 use libloading::Library as SharedLibrary;
 
-use super::backend::{DataType, Descriptor, FILE, Functions, Handle, Kind, Raw, Status, Type};
+use super::attribute::{
+    self as at, Attribute, Bool, ConvolutionMode, DataType, Handle, HeurMode, Pointer,
+    PointwiseMode, Raw,
+};
+use super::backend::{Descriptor, FILE, Functions, Kind, Status};
 
 /// Engines that want more scratch memory are passed over: no memory plan counts it.
 const MAX_WORKSPACE_BYTES: usize = 256 << 20;
@@ -103,7 +107,7 @@ impl Library {
                 last_error: *library.get(b"cudnnGetLastErrorString").ok()?,
                 _library: library,
             };
-            let mut handle = ptr::null_mut();
+            let mut handle = Handle(ptr::null_mut());
             if create_handle(&raw mut handle) != 0 || set_stream(handle, stream) != 0 {
                 return None;
             }
@@ -145,28 +149,27 @@ impl Library {
             .map(|(operation, _)| operation.raw)
             .collect();
         let operation_graph = self.descriptor(Kind::OperationGraph)?;
-        operation_graph.set(800, Type::Handle, &[self.handle])?;
-        operation_graph.set(801, Type::Descriptor, &raws)?;
+        operation_graph.set(at::OPERATIONGRAPH_HANDLE, &[self.handle])?;
+        operation_graph.set(at::OPERATIONGRAPH_OPS, &raws)?;
         operation_graph.finalize()?;
 
-        // Heuristic mode A, then the fallback.
-        for mode in [3i32, 2] {
+        for mode in [HeurMode::A, HeurMode::Fallback] {
             let heuristic = self.descriptor(Kind::EngineHeuristic)?;
-            heuristic.set(201, Type::Descriptor, &[operation_graph.raw])?;
-            heuristic.set(200, Type::HeurMode, &[mode])?;
+            heuristic.set(at::ENGINEHEUR_OPERATION_GRAPH, &[operation_graph.raw])?;
+            heuristic.set(at::ENGINEHEUR_MODE, &[mode])?;
             if heuristic.finalize().is_err() {
                 continue;
             }
             for config in self.engine_configs(&heuristic)? {
                 let plan = self.descriptor(Kind::ExecutionPlan)?;
-                plan.set(400, Type::Handle, &[self.handle])?;
-                plan.set(401, Type::Descriptor, &[config.raw])?;
+                plan.set(at::EXECUTION_PLAN_HANDLE, &[self.handle])?;
+                plan.set(at::EXECUTION_PLAN_ENGINE_CONFIG, &[config.raw])?;
                 if plan.finalize().is_err() {
                     continue;
                 }
-                let mut workspace = 0i64;
-                plan.get(402, Type::Int64, std::slice::from_mut(&mut workspace))?;
-                let workspace_bytes = usize::try_from(workspace).unwrap_or(0);
+                let mut workspace = [0i64];
+                plan.get(at::EXECUTION_PLAN_WORKSPACE_SIZE, &mut workspace)?;
+                let workspace_bytes = usize::try_from(workspace[0]).unwrap_or(0);
                 if workspace_bytes > MAX_WORKSPACE_BYTES {
                     continue;
                 }
@@ -187,15 +190,15 @@ impl Library {
     /// When the launch fails.
     pub(super) fn execute(&self, plan: &Plan, addresses: &[u64], workspace: u64) -> Result<()> {
         let pack = self.descriptor(Kind::VariantPack)?;
-        let mut pointers = addresses.to_vec();
+        let mut pointers: Vec<Pointer> = addresses.iter().copied().map(Pointer).collect();
         let mut ids = plan.ids.clone();
         if let Some(scale) = &plan.scale {
-            pointers.push(ptr::from_ref::<f32>(scale).addr() as u64);
+            pointers.push(Pointer(ptr::from_ref::<f32>(scale).addr() as u64));
             ids.push(SCALE_ID);
         }
-        pack.set(1001, Type::VoidPtr, &pointers)?;
-        pack.set(1000, Type::Int64, &ids)?;
-        pack.set(1003, Type::VoidPtr, &[workspace])?;
+        pack.set(at::VARIANT_PACK_DATA_POINTERS, &pointers)?;
+        pack.set(at::VARIANT_PACK_UNIQUE_IDS, &ids)?;
+        pack.set(at::VARIANT_PACK_WORKSPACE, &[Pointer(workspace)])?;
         pack.finalize()?;
         // SAFETY: the addresses are of live tensors of the graph's shapes.
         let status =
@@ -210,12 +213,20 @@ impl Library {
             dims: [1; 4],
             strides: [1; 4],
         };
-        let scale = self.tensor(SCALE_ID, &one, Some(908))?;
+        let scale = self.tensor(SCALE_ID, &one, Some(at::TENSOR_IS_BY_VALUE))?;
         let attention = self.descriptor(Kind::OperationSdpaForward)?;
-        for (attribute, tensor) in (2800..).zip(tensors) {
-            attention.set(attribute, Type::Descriptor, &[tensor.raw])?;
+        for (attribute, tensor) in [
+            at::OPERATION_SDPA_FWD_QDESC,
+            at::OPERATION_SDPA_FWD_KDESC,
+            at::OPERATION_SDPA_FWD_VDESC,
+            at::OPERATION_SDPA_FWD_ODESC,
+        ]
+        .into_iter()
+        .zip(tensors)
+        {
+            attention.set(attribute, &[tensor.raw])?;
         }
-        attention.set(2805, Type::Descriptor, &[scale.raw])?;
+        attention.set(at::OPERATION_SDPA_FWD_SCALEDESC, &[scale.raw])?;
         attention.finalize()?;
         Ok((attention, vec![scale]))
     }
@@ -233,50 +244,57 @@ impl Library {
             data_type: DataType::F32,
             ..graph.tensors[3]
         };
-        let between = self.tensor(VIRTUAL_ID, &between, Some(907))?;
+        let between = self.tensor(VIRTUAL_ID, &between, Some(at::TENSOR_IS_VIRTUAL))?;
 
         let settings = self.descriptor(Kind::Convolution)?;
-        settings.set(100, Type::Dtype, &[DataType::F32 as i32])?;
-        // Cross-correlation, as networks mean it.
-        settings.set(101, Type::ConvolutionMode, &[1i32])?;
-        settings.set(106, Type::Int64, &[2i64])?;
-        for attribute in [102, 103, 104, 105] {
-            // Dilation, stride and both paddings are 1.
-            settings.set(attribute, Type::Int64, &[1i64, 1])?;
-        }
+        settings.set(at::CONVOLUTION_COMP_TYPE, &[DataType::F32])?;
+        settings.set(
+            at::CONVOLUTION_CONV_MODE,
+            &[ConvolutionMode::CrossCorrelation],
+        )?;
+        settings.set(at::CONVOLUTION_SPATIAL_DIMS, &[2])?;
+        settings.set(at::CONVOLUTION_DILATIONS, &[1, 1])?;
+        settings.set(at::CONVOLUTION_FILTER_STRIDES, &[1, 1])?;
+        settings.set(at::CONVOLUTION_PRE_PADDINGS, &[1, 1])?;
+        settings.set(at::CONVOLUTION_POST_PADDINGS, &[1, 1])?;
         settings.finalize()?;
         let conv = self.descriptor(Kind::OperationConvolutionForward)?;
-        conv.set(702, Type::Descriptor, &[settings.raw])?;
-        conv.set(703, Type::Descriptor, &[weight.raw])?;
-        conv.set(704, Type::Descriptor, &[x.raw])?;
-        conv.set(705, Type::Descriptor, &[between.raw])?;
-        conv.set(700, Type::Float, &[1f32])?;
-        conv.set(701, Type::Float, &[0f32])?;
+        conv.set(at::OPERATION_CONVOLUTION_FORWARD_CONV_DESC, &[settings.raw])?;
+        conv.set(at::OPERATION_CONVOLUTION_FORWARD_W, &[weight.raw])?;
+        conv.set(at::OPERATION_CONVOLUTION_FORWARD_X, &[x.raw])?;
+        conv.set(at::OPERATION_CONVOLUTION_FORWARD_Y, &[between.raw])?;
+        conv.set(at::OPERATION_CONVOLUTION_FORWARD_ALPHA, &[1.0])?;
+        conv.set(at::OPERATION_CONVOLUTION_FORWARD_BETA, &[0.0])?;
         conv.finalize()?;
 
         let add = self.descriptor(Kind::Pointwise)?;
-        add.set(0, Type::PointwiseMode, &[0i32])?;
-        add.set(1, Type::Dtype, &[DataType::F32 as i32])?;
+        add.set(at::POINTWISE_MODE, &[PointwiseMode::Add])?;
+        add.set(at::POINTWISE_MATH_PREC, &[DataType::F32])?;
         add.finalize()?;
         let add_bias = self.descriptor(Kind::OperationPointwise)?;
-        add_bias.set(750, Type::Descriptor, &[add.raw])?;
-        add_bias.set(751, Type::Descriptor, &[between.raw])?;
-        add_bias.set(752, Type::Descriptor, &[bias.raw])?;
-        add_bias.set(753, Type::Descriptor, &[y.raw])?;
+        add_bias.set(at::OPERATION_POINTWISE_PW_DESCRIPTOR, &[add.raw])?;
+        add_bias.set(at::OPERATION_POINTWISE_XDESC, &[between.raw])?;
+        add_bias.set(at::OPERATION_POINTWISE_BDESC, &[bias.raw])?;
+        add_bias.set(at::OPERATION_POINTWISE_YDESC, &[y.raw])?;
         add_bias.finalize()?;
         Ok(vec![(conv, vec![settings, between]), (add_bias, vec![add])])
     }
 
-    /// A tensor's descriptor; `flag` is the boolean attribute to set (virtual or by value).
-    fn tensor(&self, id: i64, spec: &TensorSpec, flag: Option<i32>) -> Result<Descriptor> {
+    /// A tensor's descriptor; `flag` is set where there is one.
+    fn tensor(
+        &self,
+        id: i64,
+        spec: &TensorSpec,
+        flag: Option<Attribute<Bool>>,
+    ) -> Result<Descriptor> {
         let tensor = self.descriptor(Kind::Tensor)?;
-        tensor.set(900, Type::Int64, &[16i64])?;
-        tensor.set(901, Type::Dtype, &[spec.data_type as i32])?;
-        tensor.set(902, Type::Int64, &spec.dims)?;
-        tensor.set(903, Type::Int64, &spec.strides)?;
-        tensor.set(906, Type::Int64, &[id])?;
+        tensor.set(at::TENSOR_BYTE_ALIGNMENT, &[16])?;
+        tensor.set(at::TENSOR_DATA_TYPE, &[spec.data_type])?;
+        tensor.set(at::TENSOR_DIMENSIONS, &spec.dims)?;
+        tensor.set(at::TENSOR_STRIDES, &spec.strides)?;
+        tensor.set(at::TENSOR_UNIQUE_ID, &[id])?;
         if let Some(flag) = flag {
-            tensor.set(flag, Type::Boolean, &[1u8])?;
+            tensor.set(flag, &[Bool::True])?;
         }
         tensor.finalize()?;
         Ok(tensor)
@@ -284,17 +302,16 @@ impl Library {
 
     /// The heuristic's engine configurations, best guess first.
     fn engine_configs(&self, heuristic: &Descriptor) -> Result<Vec<Descriptor>> {
-        let count = heuristic.count(202)?;
-        let configs = (0..count)
+        let configs = (0..heuristic.results()?)
             .map(|_| self.descriptor(Kind::EngineConfig))
             .collect::<Result<Vec<_>>>()?;
         let mut raws: Vec<Raw> = configs.iter().map(|config| config.raw).collect();
-        let found = heuristic.get(202, Type::Descriptor, &mut raws)?;
+        let found = heuristic.get(at::ENGINEHEUR_RESULTS, &mut raws)?;
         Ok(configs.into_iter().take(found).collect())
     }
 
     fn descriptor(&self, kind: Kind) -> Result<Descriptor> {
-        let mut raw = ptr::null_mut();
+        let mut raw = Raw(ptr::null_mut());
         // SAFETY: writes the new descriptor to `raw`.
         let status = unsafe { (self.functions.create)(kind as i32, &raw mut raw) };
         self.functions.check(status, "create a descriptor")?;
