@@ -1,17 +1,16 @@
 //! Sizes of the networks and of their work, from their configurations.
 //!
-//! Weights are exact: they follow from the shapes. Work is what one stage holds at its worst moment,
+//! Weights are exact: they follow from the shapes that the networks declare. Work is what one stage holds at its worst moment,
 //! as multiples of its largest tensor that were measured (benches/README.md), rounded up.
 
 use candle_core::DType;
 
 use crate::config::ModelConfig;
-use crate::config::text_encoder::TextEncoderConfig;
 use crate::config::transformer::TransformerConfig;
-use crate::config::vae::VaeConfig;
-use crate::model::LOADED_AT_ONCE;
 use crate::model::vae::BAND_ROWS;
+use crate::model::{LOADED_AT_ONCE, text_encoder, transformer, vae};
 use crate::pipeline::{Precisions, Sampling};
+use crate::weights::TensorShapes;
 
 /// Bytes by what holds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +75,10 @@ impl Footprint {
         let (layers, text) = (config.transformer.num_layers, &config.text_encoder);
         let in_flight = layers.min(LOADED_AT_ONCE);
         Self {
-            text_encoder: bytes(text_encoder(&config.text_encoder), precisions.text_encoder),
+            text_encoder: bytes(
+                parameters(&text_encoder::tensors(text, "model"), |_, _| true),
+                precisions.text_encoder,
+            ),
             text_passing: bytes(
                 LOADED_AT_ONCE.min(text.num_hidden_layers)
                     * 2
@@ -91,7 +93,10 @@ impl Footprint {
             rest: bytes(transformer.rest + table, precisions.dit),
             blocks_in_flight: bytes(transformer.block * in_flight, precisions.dit),
             passing: bytes(transformer.modulation * in_flight, precisions.dit),
-            vae: bytes(vae_decoder(&config.vae), precisions.vae),
+            vae: bytes(
+                parameters(&vae::tensors(&config.vae), |_, _| true),
+                precisions.vae,
+            ),
             work: Workload::new(config, sampling, precisions, tokens),
         }
     }
@@ -157,162 +162,49 @@ struct TransformerParameters {
 
 impl TransformerParameters {
     fn of(config: &TransformerConfig) -> Self {
-        let d = config.inner_dim();
-        let layers = config.num_layers;
-        // q, k, v, out, and 4 d up and down, in two streams; the text's out and MLP are 9 d².
-        let (block, text_output) = (24 * d * d, 9 * d * d);
-        let biases = layers * 2 * 9 * d - 6 * d;
-        let norms = layers * 4 * config.attention_head_dim + config.joint_attention_dim;
-        let ends = d * (config.in_channels + config.joint_attention_dim + config.patch_channels());
+        let tensors = transformer::tensors(config);
+        // Tabled when the transformer is loaded, and not kept.
+        let is_modulation = |name: &str| name.contains("_mod.") || name.starts_with("norm_out.");
+        let passes = |name: &str| is_modulation(name) || name.starts_with("time_text_embed.");
+        let is_matrix = |name: &str, dims: &[usize]| {
+            name.starts_with("transformer_blocks.") && dims.len() == 2 && !passes(name)
+        };
         Self {
-            block,
-            blocks: layers * block - text_output,
-            rest: biases + norms + ends + 2 * d + config.patch_channels(),
-            table_row: layers * 12 * d + 2 * d,
-            modulation: 6 * d * d + 6 * d,
+            block: parameters(&tensors, |name, dims| {
+                name.starts_with("transformer_blocks.0.") && is_matrix(name, dims)
+            }),
+            blocks: parameters(&tensors, is_matrix),
+            rest: parameters(&tensors, |name, dims| {
+                !passes(name) && !is_matrix(name, dims)
+            }),
+            // As wide as the biases.
+            table_row: parameters(&tensors, |name, dims| {
+                is_modulation(name) && dims.len() == 1
+            }),
+            modulation: parameters(&tensors, |name, _| {
+                name.starts_with("transformer_blocks.0.img_mod.")
+            }),
         }
     }
 }
 
-fn text_encoder(config: &TextEncoderConfig) -> usize {
-    let h = config.hidden_size;
-    let kv = config.num_key_value_heads * config.head_dim();
-    let attention = 2 * h * h + h + 2 * (kv * h + kv);
-    let layer = attention + 3 * h * config.intermediate_size + 2 * h;
-    config.vocab_size * h + config.num_hidden_layers * layer + h
-}
-
-fn vae_decoder(config: &VaeConfig) -> usize {
-    let pointwise = |from: usize, to: usize| from * to + to;
-    let conv = |from: usize, to: usize| 9 * from * to + to;
-    let resnet = |from: usize, to: usize| {
-        let shortcut = if from == to { 0 } else { pointwise(from, to) };
-        from + conv(from, to) + to + conv(to, to) + shortcut
-    };
-    let dims = config.dim_mult.map(|mult| mult * config.base_dim);
-    let (first, deepest) = (dims[0], dims[dims.len() - 1]);
-    let z = config.z_dim;
-
-    let attention = deepest + pointwise(deepest, 3 * deepest) + pointwise(deepest, deepest);
-    let mut total = pointwise(z, z)
-        + conv(z, deepest)
-        + 2 * resnet(deepest, deepest)
-        + attention
-        + first
-        + conv(first, 3);
-    let mut channels = deepest;
-    for (level, &out) in dims.iter().enumerate().rev() {
-        total += resnet(channels, out) + config.num_res_blocks * resnet(out, out);
-        if level > 0 {
-            channels = out / 2;
-            total += conv(out, channels);
-        }
-    }
-    total
+/// Parameters of the tensors that `counts` picks; of a convolution over frames one slice is kept.
+fn parameters(tensors: &TensorShapes, counts: impl Fn(&str, &[usize]) -> bool) -> usize {
+    let counted = tensors.iter().filter(|(name, dims)| counts(name, dims));
+    counted
+        .map(|(_, dims)| {
+            let frames = if dims.len() == 5 { dims[2] } else { 1 };
+            dims.iter().product::<usize>() / frames
+        })
+        .sum()
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use std::sync::Mutex;
-
-    use candle_core::{Device, Result, Shape, Tensor};
-    use candle_nn::VarBuilder;
-    use candle_nn::var_builder::SimpleBackend;
-
     use super::*;
-    use crate::model::text_encoder::TextEncoder;
-    use crate::model::transformer::{Placement, Transformer};
-    use crate::model::vae::VaeDecoder;
-    use crate::weights::{ComponentWeights, LoadFormat, ModelSource};
-
-    /// Hands tensors out and notes their names and shapes.
-    struct Noting<'a> {
-        tensors: VarBuilder<'a>,
-        asked: &'a Mutex<Vec<(String, Vec<usize>)>>,
-    }
-
-    impl SimpleBackend for Noting<'_> {
-        fn get(
-            &self,
-            shape: Shape,
-            name: &str,
-            _: candle_nn::Init,
-            _: DType,
-            _: &Device,
-        ) -> Result<Tensor> {
-            let mut asked = self.asked.lock().unwrap();
-            asked.push((name.to_owned(), shape.dims().to_vec()));
-            self.tensors.get(shape, name)
-        }
-
-        fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
-            candle_core::bail!("{name} is asked for without a shape")
-        }
-
-        fn contains_tensor(&self, name: &str) -> bool {
-            self.tensors.contains_tensor(name)
-        }
-    }
-
-    /// Parameters that the built-in model's network keeps of those that `is_kept` names.
-    fn kept(
-        component: &'static str,
-        build: impl FnOnce(&VarBuilder<'_>),
-        is_kept: impl Fn(&str) -> bool,
-    ) -> usize {
-        let format = LoadFormat::Auto;
-        let weights = ComponentWeights::open(&ModelSource::BuiltinTiny, component, format).unwrap();
-        let asked = Mutex::default();
-        let noting = Noting {
-            tensors: weights.var_builder(DType::F32, &Device::Cpu),
-            asked: &asked,
-        };
-        build(&VarBuilder::from_backend(
-            Box::new(noting),
-            DType::F32,
-            Device::Cpu,
-        ));
-        let asked = asked.into_inner().unwrap();
-        let kept = asked.iter().filter(|(name, _)| is_kept(name));
-        // Of a causal convolution one temporal slice stays.
-        let slice = |dims: &[usize]| if dims.len() == 5 { dims[2] } else { 1 };
-        kept.map(|(_, dims)| dims.iter().product::<usize>() / slice(dims))
-            .sum()
-    }
-
-    fn builtin() -> ModelConfig {
-        ModelConfig::read(&ModelSource::BuiltinTiny).unwrap()
-    }
-
-    #[test]
-    fn the_text_encoder_is_what_its_network_asks_for() {
-        let config = builtin().text_encoder;
-        let build = |vb: &VarBuilder<'_>| drop(TextEncoder::new(&config, vb).unwrap());
-        assert_eq!(kept("text_encoder", build, |_| true), text_encoder(&config));
-    }
-
-    #[test]
-    fn the_vae_is_what_its_decoder_asks_for() {
-        let config = builtin().vae;
-        let build = |vb: &VarBuilder<'_>| drop(VaeDecoder::new(&config, vb).unwrap());
-        assert_eq!(kept("vae", build, |_| true), vae_decoder(&config));
-    }
-
-    #[test]
-    fn the_transformer_is_what_it_asks_for_without_modulation() {
-        let config = builtin().transformer;
-        let build = |vb: &VarBuilder<'_>| {
-            drop(Transformer::new(&config, vb, &[0.5], Placement::Resident).unwrap());
-        };
-        let passes = |name: &str| {
-            name.contains("_mod.") || name.contains("time_text") || name.contains("norm_out")
-        };
-        let expected = TransformerParameters::of(&config);
-        let kept = kept("transformer", build, |name| !passes(name));
-        assert_eq!(kept, expected.blocks + expected.rest);
-    }
+    use crate::weights::ModelSource;
 
     /// An H100 held 39,485 MiB of tensors between loading and the first stage.
     #[test]
