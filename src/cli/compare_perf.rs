@@ -16,7 +16,7 @@ pub struct ComparePerfArgs {
     #[arg(required = true)]
     pub new: Vec<PathBuf>,
 
-    /// Exit with 1 if any NEW is slower than BASE by more than PCT percent
+    /// Exit with 1 if any NEW is slower than BASE by more than PCT percent, in any of its requests
     #[arg(long, value_name = "PCT", value_parser = percentage)]
     pub fail_above: Option<f64>,
 

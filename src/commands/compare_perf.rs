@@ -29,7 +29,10 @@ pub fn run(args: &ComparePerfArgs, out: &mut dyn Write) -> Result<Verdict> {
         report += "\n#### 3. Check\n";
         for check in comparison.check(args.stage.as_deref(), limit)? {
             let mark = if check.regressed { "❌" } else { "✅" };
-            let (file, change) = (check.file_name, check.change_pct);
+            let (mut file, change) = (check.file_name, check.change_pct);
+            if check.request > 0 {
+                let _ = write!(file, ", request {}", check.request);
+            }
             let _ = writeln!(
                 report,
                 "- {mark} {file}: {what} {change:+.1}%, limit +{limit}%"

@@ -5,6 +5,9 @@ use jiff::civil::DateTime;
 use super::dump::Dump;
 use crate::error::Result;
 
+/// What takes less in a request after the first was done in the first.
+const LEAST_MS: f64 = 0.1;
+
 /// A baseline and what is compared with it; displayed as upstream's Markdown report.
 #[derive(Debug, Clone)]
 pub struct Comparison {
@@ -16,11 +19,13 @@ pub struct Comparison {
     pub time: DateTime,
 }
 
-/// One dump checked against the baseline.
+/// One request checked against the baseline's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Check {
     /// The dump's file name.
     pub file_name: String,
+    /// Which of its requests, from 0.
+    pub request: usize,
     /// Above 0 is slower.
     pub change_pct: f64,
     /// Whether it is slower by more than the limit.
@@ -28,20 +33,30 @@ pub struct Check {
 }
 
 impl Comparison {
-    /// Checks that no dump is slower than the baseline by more than `limit_pct`, as a whole or in
-    /// one stage.
+    /// Checks that no request is slower than the baseline's of the same index by more than
+    /// `limit_pct`, as a whole or in one stage.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] when a dump lacks the stage.
+    /// [`crate::Error::Input`] when a request lacks the stage.
     pub fn check(&self, stage: Option<&str>, limit_pct: f64) -> Result<Vec<Check>> {
-        let base = self.base.duration_ms(stage)?;
-        // Decimal fractions are not exact: 1.1 is not above 1 by more than 10 %.
-        let limit = base * (100.0 + limit_pct) / 100.0 * (1.0 + 1e-12);
-        (self.new.iter())
-            .map(|dump| {
-                let new = dump.duration_ms(stage)?;
+        let pairs = self.new.iter().flat_map(|dump| {
+            let requests = self.base.requests().zip(dump.requests());
+            // The first request encodes the texts of all: there is nothing to compare in the others.
+            let has_begun = |base: &Dump| match stage.and_then(|name| base.stage(name)) {
+                Some(stage) => stage.duration_ms >= LEAST_MS,
+                None => true,
+            };
+            let requests = requests.enumerate();
+            requests.filter(move |(request, (base, _))| *request == 0 || has_begun(base))
+        });
+        pairs
+            .map(|(request, (base, dump))| {
+                let (base, new) = (base.duration_ms(stage)?, dump.duration_ms(stage)?);
+                // Decimal fractions are not exact: 1.1 is not above 1 by more than 10 %.
+                let limit = base * (100.0 + limit_pct) / 100.0 * (1.0 + 1e-12);
                 Ok(Check {
                     file_name: dump.file_name(),
+                    request,
                     change_pct: change_pct(base, new),
                     regressed: new > limit,
                 })
@@ -126,6 +141,7 @@ pub(super) mod tests {
             .unwrap();
         let check = |file_name: &str, change_pct, regressed| Check {
             file_name: file_name.into(),
+            request: 0,
             change_pct,
             regressed,
         };
@@ -133,6 +149,21 @@ pub(super) mod tests {
             checks,
             [check("b.json", 25.0, true), check("c.json", 0.0, false)]
         );
+    }
+
+    #[test]
+    fn every_request_is_checked() {
+        let with_second = |name: &str, total_ms: f64| {
+            let second = serde_json::json!({"total_duration_ms": total_ms, "steps": []});
+            let json = serde_json::json!({
+                "total_duration_ms": 10, "steps": [], "requests": [second],
+            });
+            read(name, &json.to_string()).unwrap()
+        };
+        let (base, slower) = (with_second("a.json", 10.0), with_second("b.json", 20.0));
+        let checks = comparison(base, vec![slower]).check(None, 5.0).unwrap();
+        let regressed: Vec<_> = checks.iter().map(|c| (c.request, c.regressed)).collect();
+        assert_eq!(regressed, [(0, false), (1, true)]);
     }
 
     #[test]

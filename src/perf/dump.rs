@@ -25,6 +25,8 @@ pub struct Dump {
     pub stages: Vec<DumpStage>,
     /// What was measured.
     pub commit_hash: String,
+    /// The requests after the first, which have none of their own.
+    further: Vec<Dump>,
 }
 
 /// A stage of a dump.
@@ -45,6 +47,9 @@ struct Wire {
     #[serde(rename = "steps")]
     stages: Vec<WireStage>,
     commit_hash: Option<String>,
+    /// Ours: the same record for each request after the first.
+    #[serde(default)]
+    requests: Vec<Wire>,
 }
 
 #[derive(Deserialize)]
@@ -61,13 +66,21 @@ impl Dump {
     /// duration or a total of 0.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_BYTES)?;
-        let wire: Wire = serde_json::from_slice(&bytes)
+        let wire = serde_json::from_slice(&bytes)
             .map_err(|error| unusable(path, format!("not a perf dump: {error}")))?;
+        Self::of(path, wire)
+    }
+
+    fn of(path: &Path, wire: Wire) -> Result<Self> {
+        let further = wire.requests.into_iter();
         let mut dump = Self {
             path: path.to_owned(),
             total_ms: checked(path, "total_duration_ms", wire.total_duration_ms)?,
             stages: Vec::new(),
             commit_hash: wire.commit_hash.unwrap_or_else(|| "N/A".into()),
+            further: further
+                .map(|wire| Self::of(path, wire))
+                .collect::<Result<_>>()?,
         };
         if dump.total_ms == 0.0 {
             return Err(unusable(path, "total_duration_ms is 0"));
@@ -91,6 +104,11 @@ impl Dump {
     pub fn file_name(&self) -> String {
         let name = self.path.file_name().unwrap_or(self.path.as_os_str());
         name.to_string_lossy().into_owned()
+    }
+
+    /// All its requests, the first of which it is itself.
+    pub fn requests(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.further)
     }
 
     /// The stage called `name`.
