@@ -24,12 +24,11 @@ use crate::memory::OffloadChoices;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
+use crate::text::template;
 use crate::weights::LoadFormat;
 
 /// Most denoising steps: one for each of the training timesteps.
 const MAX_STEPS: usize = 1000;
-/// Tokens the text encoder is given after the template's prefix.
-const MAX_SEQUENCE_LENGTH: usize = 1024;
 
 /// What was typed, before defaults.
 #[derive(Debug, Clone)]
@@ -166,7 +165,7 @@ impl GenerateRequest {
         in_range(
             "--max-sequence-length",
             choices.max_sequence_length,
-            1..=MAX_SEQUENCE_LENGTH,
+            1..=template::MAX_SEQUENCE_LENGTH,
         )?;
         if let Some(steps) = choices.warmup_steps {
             in_range("--warmup-steps", steps, 1..=MAX_STEPS)?;

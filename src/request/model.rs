@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::hub::{Repository, RepositoryId, Revision};
+use crate::pipeline::Sampling;
 use crate::weights::ModelSource;
 
 /// A checkpoint by name.
@@ -54,7 +55,10 @@ impl ModelName {
     pub(crate) fn default_size(&self) -> (usize, usize) {
         match self {
             Self::Source(ModelSource::BuiltinTiny) => (256, 256),
-            Self::Source(ModelSource::Folder(_)) | Self::Repository(_) => (1280, 720),
+            Self::Source(ModelSource::Folder(_)) | Self::Repository(_) => {
+                let Sampling { width, height, .. } = Sampling::default();
+                (width, height)
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::pipeline::Sampling;
 
 /// Largest prompt file.
 const MAX_PROMPT_FILE_BYTES: u64 = 16 << 20;
@@ -48,7 +49,7 @@ pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
 /// One space by default, so that guidance has something to stay away from; other text is stripped.
 pub(super) fn resolve_negative_prompt(given: Option<String>) -> String {
     match given {
-        None => " ".to_owned(),
+        None => Sampling::default().negative_prompt,
         Some(text) if text.trim().is_empty() => text,
         Some(text) => text.trim().to_owned(),
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::noise::GeneratorDevice;
+use crate::pipeline::Sampling;
 use crate::request::SizeArgs;
 
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub(super) struct PromptArgs {
     pub(super) negative_prompt: Option<String>,
 
     /// Prompt tokens kept; the rest is cut with a warning
-    #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
+    #[arg(long, value_name = "TOKENS", default_value_t = Sampling::default().max_sequence_length)]
     pub(super) max_sequence_length: usize,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct SamplingArgs {
     pub(super) hd: bool,
 
     /// Denoising steps
-    #[arg(long, value_name = "STEPS", default_value_t = 50)]
+    #[arg(long, value_name = "STEPS", default_value_t = Sampling::default().num_inference_steps)]
     pub(super) num_inference_steps: usize,
 
     /// Noise schedule of this shift at every size, without the stretch to a last sigma, in place of
@@ -68,7 +69,7 @@ pub(super) struct SamplingArgs {
     #[arg(
         long,
         value_name = "SCALE",
-        default_value_t = 4.0,
+        default_value_t = Sampling::default().true_cfg_scale,
         allow_negative_numbers = true
     )]
     pub(super) guidance_scale: f32,
