@@ -23,6 +23,7 @@ pub mod merge_low_rank;
 pub mod rms_norm_silu;
 pub mod rope_half;
 pub(crate) mod span;
+pub(crate) mod streaming;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod to_bytes;

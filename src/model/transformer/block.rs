@@ -74,7 +74,6 @@ impl Block {
 }
 
 /// What streaming moves: nearly all of a block's weights.
-#[cfg(feature = "cuda")]
 impl Block {
     /// The matrices, those of the text's output last.
     pub(super) fn matrices_mut(&mut self) -> Vec<&mut Tensor> {

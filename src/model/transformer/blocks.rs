@@ -1,14 +1,11 @@
 //! The transformer's blocks: where they wait, and one pass through them.
 
-#[cfg(feature = "cuda")]
-use candle_core::Tensor;
 use candle_core::{Device, Result};
 use tracing::trace_span;
 
 use super::block::Block;
 use crate::model::load_layers;
-#[cfg(feature = "cuda")]
-use crate::ops::cuda::streaming::{Parked, Streaming};
+use crate::ops::streaming::{Parked, Streaming};
 
 /// Where the blocks' matrices are while they are not at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,15 +13,14 @@ pub enum Placement {
     /// On the device.
     #[default]
     Resident,
-    /// Those of so many blocks, evenly spread, in pinned host memory; they are copied to the GPU one
-    /// ahead of use, while the blocks between them are at work.
+    /// Those of so many blocks, evenly spread, in host memory; they come to the device one ahead of
+    /// use, while the blocks between them are at work.
     Streamed(usize),
 }
 
 #[derive(Debug)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
-    #[cfg(feature = "cuda")]
     streaming: Option<Streaming>,
 }
 
@@ -36,47 +32,23 @@ impl Blocks {
         device: &Device,
         load: impl Fn(usize) -> Result<Block> + Send + Sync,
     ) -> Result<Self> {
-        match placement {
-            Placement::Resident => Ok(Self {
-                blocks: load_layers(count, load)?,
-                #[cfg(feature = "cuda")]
-                streaming: None,
-            }),
-            #[cfg(feature = "cuda")]
-            Placement::Streamed(streamed) if device.is_cuda() => {
-                Self::stream((count, streamed.min(count)), device, load)
-            }
-            Placement::Streamed(_) => {
-                candle_core::bail!("blocks can stream to a GPU, not to {device:?}")
-            }
-        }
-    }
-
-    #[cfg(feature = "cuda")]
-    fn stream(
-        (count, streamed): (usize, usize),
-        device: &Device,
-        load: impl Fn(usize) -> Result<Block> + Send + Sync,
-    ) -> Result<Self> {
+        let streamed = match placement {
+            Placement::Resident => 0,
+            Placement::Streamed(streamed) => streamed.min(count),
+        };
         let loaded = load_layers(count, |index| {
             let mut block = load(index)?;
-            if place(index, count, streamed).is_none() {
-                return Ok((block, None));
-            }
-            let matrices = block.matrices_mut();
-            let parked = Parked::new(device, &matrices)?;
-            for matrix in matrices {
-                // What waits has no other place.
-                *matrix = Tensor::zeros(1, matrix.dtype(), device)?;
-            }
-            Ok((block, Some(parked)))
+            let streams = place(index, count, streamed).is_some();
+            let parked = streams.then(|| Parked::take(device, block.matrices_mut()));
+            Ok((block, parked.transpose()?))
         })?;
         let (blocks, parked): (_, Vec<_>) = loaded.into_iter().unzip();
         // The last block lacks matrices; unless it streams alone it is not the first that does.
-        let parked = parked.into_iter().flatten().collect();
+        let groups: Vec<_> = parked.into_iter().flatten().collect();
+        let streaming = (!groups.is_empty()).then(|| Streaming::new(device, groups));
         Ok(Self {
             blocks,
-            streaming: Some(Streaming::new(device, parked)?),
+            streaming: streaming.transpose()?,
         })
     }
 
@@ -84,7 +56,6 @@ impl Blocks {
     pub(super) fn try_for_each(&self, mut run: impl FnMut(&Block) -> Result<()>) -> Result<()> {
         for (index, block) in self.blocks.iter().enumerate() {
             let _span = trace_span!("block", index = index as u64).entered();
-            #[cfg(feature = "cuda")]
             if let Some(streaming) = &self.streaming
                 && let Some(place) = place(index, self.blocks.len(), streaming.groups())
             {
@@ -98,7 +69,6 @@ impl Blocks {
 }
 
 /// Which of the `streamed` blocks block `index` of `count` is, if it is one: they are evenly spread.
-#[cfg(any(feature = "cuda", test))]
 fn place(index: usize, count: usize, streamed: usize) -> Option<usize> {
     let before = |index: usize| index * streamed / count;
     (before(index + 1) > before(index)).then(|| before(index))

@@ -60,11 +60,23 @@ fn rotary_tables() -> Result<()> {
 
 #[test]
 fn streams_through_all_blocks() -> Result<()> {
+    for placement in [
+        Placement::Resident,
+        Placement::Streamed(1),
+        Placement::Streamed(2),
+        Placement::Streamed(usize::MAX),
+    ] {
+        through_all_blocks(placement)?;
+    }
+    Ok(())
+}
+
+fn through_all_blocks(placement: Placement) -> Result<()> {
     for (name, checkpoint) in RUNS {
         let run = Run::read(name, checkpoint)?;
         let timesteps = timesteps(&run)?;
         let transformer = run.build("transformer", |config, vb| {
-            Transformer::new(&config.transformer, vb, &timesteps, Placement::Resident)
+            Transformer::new(&config.transformer, vb, &timesteps, placement)
         })?;
         let prompt_embeds = run.tensor("prompt_embeds")?;
         let conditioning = transformer.condition(&[&prompt_embeds], grid(&run)?)?;
