@@ -61,6 +61,7 @@ const KERNELS: &[&str] = &[
 fn kernels() {
     println!("cargo:rerun-if-env-changed=CUDA_COMPUTE_CAP");
     println!("cargo:rerun-if-env-changed=NVCC");
+    println!("cargo:rerun-if-env-changed=NVCC_APPEND_FLAGS");
     println!("cargo:rerun-if-changed=src/ops/cuda/common.cuh");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let architectures = architectures();

@@ -70,6 +70,10 @@ impl DeviceChoice {
         if chosen.device.is_cuda()
             && let Err(error) = crate::ops::cuda::context(&chosen.device)
         {
+            // Another program's memory is no reason to be slow and say nothing.
+            if let Some(full) = out_of_memory(&error) {
+                return Err(full);
+            }
             let reason = format!(
                 "{}: kernels for sm_{} and libraries do not load on it: {error}",
                 chosen.reason,
@@ -116,7 +120,7 @@ const NO_TEXT: &str = ", \"<Failure when calling cuGetErrorString()>\"";
 
 /// Opens the GPU on a stream of its own.
 ///
-/// One stream issues all work, so candle need not track events between streams; memory freed on it
+/// All work but the copies of blocks that stream is issued on it, so candle need not track events; memory freed on it
 /// stays with the process for the next operation.
 #[cfg(feature = "cuda")]
 #[expect(

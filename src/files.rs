@@ -69,6 +69,9 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if is_systems && path.is_symlink() {
         return Err(unwritable(path, "it is not a regular file"));
     }
+    if target.is_symlink() {
+        return Err(unwritable(path, "its links lead nowhere"));
+    }
     let folder = folder_of(&target);
     let there = existing(folder);
     temporary_in(there).map_err(|error| {
@@ -94,14 +97,19 @@ fn existing(path: &Path) -> &Path {
     }
 }
 
-/// What a symbolic link points to; other paths are their own.
+/// Links that a path may lead through, as in the kernel.
+const MAX_LINKS: usize = 40;
+
+/// What a symbolic link leads to, which need not be there; other paths are their own.
 fn target_of(path: &Path) -> PathBuf {
-    match (fs::canonicalize(path), fs::read_link(path)) {
-        (Ok(target), Ok(_)) => target,
-        // Its target is not there yet.
-        (Err(_), Ok(target)) => folder_of(path).join(target),
-        _ => path.to_owned(),
+    let mut target = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = folder_of(&target).join(next),
+            Err(_) => break,
+        }
     }
+    target
 }
 
 /// Where the program keeps what it need not find out twice: `$XDG_CACHE_HOME/qwen-gen`, else
@@ -291,13 +299,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("target"), "old").unwrap();
-        for (link, target) in [("link", "target"), ("dangling", "new")] {
+        for (link, target) in [("link", "target"), ("dangling", "new"), ("two", "dangling")] {
             symlink(target, at(link)).unwrap();
+        }
+        for (link, target) in [("link", "target"), ("two", "new")] {
+            assert!(is_same_place(&at(link), &at(target)));
             check_writable(&at(link)).unwrap();
             write_atomic(&at(link), |out| out.write_all(b"new")).unwrap();
-            assert_eq!(fs::read_link(at(link)).unwrap(), Path::new(target));
+            assert!(at(link).is_symlink() && at("dangling").is_symlink());
             assert_eq!(fs::read(at(target)).unwrap(), b"new");
         }
+        symlink("round", at("round")).unwrap();
+        assert!(check_writable(&at("round")).is_err());
         assert!(check_writable(Path::new("/dev/stdout")).is_err());
     }
 

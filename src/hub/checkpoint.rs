@@ -51,7 +51,7 @@ pub fn settings(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> 
         Origin::Cached(folder) => Ok(Snapshot { folder }),
         Origin::Hub(listing) => {
             let snapshot = fetch_settings(hub, repository, &listing, load_format)?;
-            if load_format == LoadFormat::Dummy {
+            if is_complete(&snapshot.folder, load_format) {
                 // There is no more to come.
                 hub.remember(repository, &listing)?;
             }

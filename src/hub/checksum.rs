@@ -13,9 +13,9 @@ const BUFFER_BYTES: usize = 1 << 18;
 pub(super) enum Checksum<'a> {
     /// Of the large files.
     Sha256(&'a str),
-    /// Of the others: git's name of a blob, the SHA-1 of its length and content. The hub states
-    /// nothing stronger of them.
-    GitBlob(&'a str),
+    /// Of the others: git's name of a blob, the SHA-1 of its length and content, or a mirror's
+    /// SHA-1 of the content alone. Nothing stronger is stated of them.
+    Sha1(&'a str),
 }
 
 impl<'a> Checksum<'a> {
@@ -24,7 +24,7 @@ impl<'a> Checksum<'a> {
         let is_hex = etag.bytes().all(|c| c.is_ascii_hexdigit());
         match etag.len() {
             64 if is_hex => Some(Self::Sha256(etag)),
-            40 if is_hex => Some(Self::GitBlob(etag)),
+            40 if is_hex => Some(Self::Sha1(etag)),
             _ => None,
         }
     }
@@ -34,25 +34,32 @@ impl<'a> Checksum<'a> {
     /// The file is read back from the disk, so that the beginning of a resumed one counts too.
     pub(super) fn mismatch(self, path: &Path) -> io::Result<Option<String>> {
         let mut file = File::open(path)?;
-        let (name, expected, mut context) = match self {
-            Self::Sha256(expected) => ("SHA-256", expected, Context::new(&SHA256)),
-            Self::GitBlob(expected) => {
-                let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-                context.update(format!("blob {}\0", file.metadata()?.len()).as_bytes());
-                ("git blob id", expected, context)
+        let (name, expected, mut contexts) = match self {
+            Self::Sha256(expected) => ("SHA-256", expected, vec![Context::new(&SHA256)]),
+            Self::Sha1(expected) => {
+                let mut blob = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+                blob.update(format!("blob {}\0", file.metadata()?.len()).as_bytes());
+                let content = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+                ("git blob id", expected, vec![blob, content])
             }
         };
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             match file.read(&mut buffer)? {
                 0 => break,
-                read => context.update(&buffer[..read]),
+                read => (contexts.iter_mut()).for_each(|context| context.update(&buffer[..read])),
             }
         }
         let digits = |byte: &u8| format!("{byte:02x}");
-        let found: String = context.finish().as_ref().iter().map(digits).collect();
-        let is_other = !expected.eq_ignore_ascii_case(&found);
-        Ok(is_other.then(|| format!("its {name} is {found}, expected {expected}")))
+        let found = contexts.into_iter().map(|context| {
+            let hash = context.finish();
+            hash.as_ref().iter().map(digits).collect::<String>()
+        });
+        let found: Vec<String> = found.collect();
+        let is_it = found
+            .iter()
+            .any(|found| expected.eq_ignore_ascii_case(found));
+        Ok((!is_it).then(|| format!("its {name} is {}, expected {expected}", found[0])))
     }
 }
 
@@ -66,10 +73,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         std::fs::write(&path, "hello\n").unwrap();
-        // `git hash-object f`, `sha256sum f`.
+        // `git hash-object f`, `sha1sum f`, `sha256sum f`.
         let git = "ce013625030ba8dba906f756967f9e9ca394464a";
+        let sha1 = "f572d396fae9206628714fb2ce00f72e94f2258f";
         let sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
-        for etag in [git, sha256, &git.to_ascii_uppercase()] {
+        for etag in [git, sha1, sha256, &git.to_ascii_uppercase()] {
             let checksum = Checksum::of_etag(etag).unwrap();
             assert_eq!(checksum.mismatch(&path).unwrap(), None);
             std::fs::write(&path, "hellO\n").unwrap();

@@ -184,6 +184,9 @@ impl Client {
                     "check --revision: a branch, a tag or a commit of {page}"
                 )),
                 "EntryNotFound" => fault("no such file in the repository"),
+                _ if self.withholds_token => fault("not found").with_hint(format!(
+                    "check the name: {page}; a private repository needs the token, which is sent over https only"
+                )),
                 _ => fault("not found")
                     .with_hint(format!("check the name (there is no such folder either): {page}")),
             },

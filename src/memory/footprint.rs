@@ -1,7 +1,8 @@
 //! Sizes of the networks and of their work, from their configurations.
 //!
-//! Weights are exact: they follow from the shapes that the networks declare. Work is what one stage holds at its worst moment,
-//! as multiples of its largest tensor that were measured (benches/README.md), rounded up.
+//! Weights are exact: they follow from the shapes that the networks declare. Work is what one stage
+//! holds at its worst moment, as multiples of its largest tensor that were measured
+//! (benches/README.md), rounded up.
 
 use candle_core::DType;
 

@@ -134,7 +134,10 @@ impl MemoryPlan {
     /// Host memory that streaming takes, in bytes.
     #[must_use]
     pub fn pinned(&self) -> u64 {
-        self.streamed().min(self.footprint.blocks)
+        match self.offload.dit_streamed_blocks {
+            0 => 0,
+            _ => self.footprint.blocks.saturating_sub(self.staying()),
+        }
     }
 
     /// The error, with the plan in its hint where memory ran out in spite of it.
@@ -177,15 +180,17 @@ impl MemoryPlan {
         } = self.footprint;
         if self.offload.dit_streamed_blocks > 0 {
             // One at work, one on its way.
-            blocks.saturating_sub(self.streamed()) + 2 * block + rest
+            self.staying() + 2 * block + rest
         } else {
             blocks + rest
         }
     }
 
-    /// What streams, in bytes.
-    fn streamed(&self) -> u64 {
-        self.offload.dit_streamed_blocks as u64 * self.footprint.block
+    /// The blocks that stay where others stream, in bytes; the last one, which lacks the text's output,
+    /// is not among them.
+    fn staying(&self) -> u64 {
+        let Footprint { layers, block, .. } = self.footprint;
+        layers.saturating_sub(self.offload.dit_streamed_blocks) as u64 * block
     }
 
     /// What loading the transformer holds beyond what it keeps.

@@ -37,8 +37,11 @@ impl Comparison {
     /// `limit_pct`, as a whole or in one stage.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] when a request lacks the stage.
+    /// [`crate::Error::Input`] when a request lacks the stage, or a dump has more or fewer requests.
     pub fn check(&self, stage: Option<&str>, limit_pct: f64) -> Result<Vec<Check>> {
+        for dump in &self.new {
+            dump.check_requests(&self.base)?;
+        }
         let pairs = self.new.iter().flat_map(|dump| {
             let requests = self.base.requests().zip(dump.requests());
             // The first request encodes the texts of all: there is nothing to compare in the others.

@@ -111,6 +111,22 @@ impl Dump {
         std::iter::once(self).chain(&self.further)
     }
 
+    /// Fails unless its requests can be compared with those of `base`, one by one.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when `base` has another number of requests.
+    pub(super) fn check_requests(&self, base: &Self) -> Result<()> {
+        let (own, others) = (self.requests().count(), base.requests().count());
+        if own != others {
+            let message = format!(
+                "requests in it: {own}, in {}: {others}",
+                base.path.display()
+            );
+            return Err(unusable(&self.path, message));
+        }
+        Ok(())
+    }
+
     /// The stage called `name`.
     #[must_use]
     pub fn stage(&self, name: &str) -> Option<&DumpStage> {

@@ -35,7 +35,7 @@ pub struct Rehearsal {
 }
 
 impl Checkpoint {
-    /// A rehearsal of `request`, one of those that `texts` are of.
+    /// A rehearsal of `request`, the first of those that `texts` are of.
     #[must_use]
     pub fn rehearsal(
         &self,

@@ -20,7 +20,7 @@ pub(super) const TOKENIZER_JSON: &str = "tokenizer/tokenizer.json";
 /// Qwen's tokenizer has 22 added tokens; the automaton that finds a million takes many seconds.
 const MAX_ADDED_TOKENS: usize = 10_000;
 
-/// Qwen's longest has 18 bytes. The automaton takes 80 bytes of memory for each byte of a token.
+/// Qwen's longest has 20 bytes. The automaton takes 80 bytes of memory for each byte of a token.
 const MAX_ADDED_TOKEN_BYTES: usize = 256;
 const MAX_ADDED_BYTES: usize = 1 << 20;
 

@@ -19,7 +19,7 @@ use super::tokenizer::SPLIT;
 use crate::error::{Error, Result};
 use crate::weights::Object;
 
-/// Most tokens; Qwen has 151,665, and a million would take seconds.
+/// Most tokens of a vocabulary; Qwen has 151,643, and a million would take seconds.
 const MAX_TOKENS: usize = 500_000;
 
 /// Most merges; Qwen has 151,387.
@@ -36,7 +36,7 @@ pub(super) struct TokenizerConfig {
 
 /// An added token as the JSON files describe it.
 ///
-/// An object with content, so that many of them have many bytes in the file, too.
+/// `content` is required: `{}` would let a small file make a great many tokens.
 #[derive(Default, Deserialize)]
 pub(super) struct Added {
     /// In `tokenizer.json`; elsewhere the id is the key.

@@ -26,8 +26,15 @@ pub(crate) const FILES: [&str; 5] = [
 /// Whether the files are there without which a tokenizer is another or none.
 pub(crate) fn is_complete(source: &ModelSource) -> bool {
     let has = |file: &str| source.contains(file);
-    if source.has_entry(TOKENIZER_JSON) {
-        return has(TOKENIZER_JSON);
+    // A link of the cache whose blob has gone is fetched again.
+    if FILES
+        .iter()
+        .any(|file| source.has_entry(file) && !has(file))
+    {
+        return false;
+    }
+    if has(TOKENIZER_JSON) {
+        return true;
     }
     [VOCAB, MERGES, TOKENIZER_CONFIG].into_iter().all(has)
 }

@@ -116,7 +116,7 @@ impl Shards {
                 "tensor `{first}` {which} not part of the network in {}/config.json",
                 self.component
             ),
-            "is its number of layers right? it must be the config.json of these weights",
+            "is it the config.json of these weights, its number of layers right? other kinds of model are not supported",
         ))
     }
 

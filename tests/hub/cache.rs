@@ -70,6 +70,16 @@ fn dummy_weights_need_no_weight_files() {
 }
 
 #[test]
+fn a_branch_that_leads_to_a_commit_in_the_cache_is_noted() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    generate(&scratch, &hub, &["--revision", COMMIT]).success();
+    let main = scratch.path(&format!("{CACHE}/refs/main"));
+    assert!(!main.exists());
+    generate(&scratch, &hub, &[]).success();
+    assert_eq!(fs::read_to_string(main).unwrap(), COMMIT);
+}
+
+#[test]
 fn what_needs_no_weights_is_refused_before_they_are_fetched() {
     let (scratch, hub) = (Scratch::new(), Hub::start());
     let has_weights = || {

@@ -100,6 +100,8 @@ pub(super) fn loras(
     for LoraName { place, scale } in &request.loras {
         let file = match place.clone() {
             LoraPlace::File(file) => file,
+            // A plan is the same without.
+            LoraPlace::Repository(..) if request.dry_run => continue,
             LoraPlace::Repository(repository, name) => {
                 let path = watched(console, interrupt, move |hub| {
                     let name = if let Some(name) = name {

@@ -29,7 +29,9 @@ pub(super) struct Opened {
 impl Opened {
     /// Reads what there is of the files, and opens the device beside that: a GPU's driver takes as long
     /// to start as they take to be read.
-    fn new(run: &Run, files: &fetch::Files) -> Result<Self> {
+    ///
+    /// A device that is open already is given back in `chosen`.
+    fn new(run: &Run, files: &fetch::Files, chosen: Option<Chosen>) -> Result<Self> {
         let request = &run.request;
         let read = || -> error::Result<_> {
             let format = files.load_format(request.load_format);
@@ -38,8 +40,9 @@ impl Opened {
             let texts = checkpoint.tokenise(&request.images, &request.sampling)?;
             Ok((checkpoint, texts))
         };
+        let prepare = || chosen.map_or_else(|| request.device.prepare(), Ok);
         let (read, device) = thread::scope(|scope| {
-            let device = thread::Builder::new().spawn_scoped(scope, || request.device.prepare());
+            let device = thread::Builder::new().spawn_scoped(scope, prepare);
             let device = device.context("cannot start threads")?;
             anyhow::Ok((read(), device.join()))
         })?;
@@ -66,10 +69,10 @@ pub(super) fn open(run: &mut Run, console: &mut Console, interrupt: &Interrupt) 
     let mut files = fetch::settings(&run.request, console, interrupt)?;
     run.loras = fetch::loras(&run.request, console, interrupt)?;
     start_threads()?;
-    let mut opened = Opened::new(run, &files)?;
+    let mut opened = Opened::new(run, &files, None)?;
     if !files.are_complete() && !run.request.dry_run {
         files = fetch::weights(files, run.request.load_format, console, interrupt)?;
-        opened = Opened::new(run, &files)?;
+        opened = Opened::new(run, &files, Some(opened.chosen))?;
     }
     if let (ModelSource::Folder(folder), Some(_)) = (&files.source, &files.commit) {
         console.info(&format!("Using {}", folder.display()));
