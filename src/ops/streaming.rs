@@ -48,7 +48,11 @@ impl Streaming {
     /// When the device's memory is used up.
     #[cfg_attr(
         not(feature = "cuda"),
-        expect(unused_variables, clippy::unnecessary_wraps)
+        expect(
+            unused_variables,
+            clippy::unnecessary_wraps,
+            reason = "for a GPU's slots"
+        )
     )]
     pub(crate) fn new(device: &Device, groups: Vec<Parked>) -> Result<Self> {
         let mut here = Vec::new();

@@ -39,19 +39,20 @@ impl PerfReport {
     /// The most that the device's tensors took at once in any request, in MiB; none on the CPU.
     #[must_use]
     pub fn peak_gpu_mib(&self) -> Option<f64> {
-        let records =
-            std::iter::once(&self.first).chain(self.requests.iter().map(|request| &request.record));
-        let checkpoints = records.flat_map(|record| &record.memory_checkpoints);
+        let checkpoints = (self.records()).flat_map(|record| &record.memory_checkpoints);
         let peaks = checkpoints.map(|(_, memory)| memory.peak_allocated_mb);
         peaks.filter(|peak| *peak > 0.0).reduce(f64::max)
+    }
+
+    /// All requests.
+    fn records(&self) -> impl Iterator<Item = &RequestRecord> {
+        std::iter::once(&self.first).chain(self.requests.iter().map(|request| &request.record))
     }
 
     /// The summary of the run.
     #[must_use]
     pub fn summary(&self) -> RunSummary {
-        let records: Vec<_> = std::iter::once(&self.first)
-            .chain(self.requests.iter().map(|request| &request.record))
-            .collect();
+        let records: Vec<_> = self.records().collect();
         let stage_ms = |stage: Stage| {
             let stages = records.iter().flat_map(|record| &record.stages);
             stages

@@ -43,8 +43,8 @@ impl SizeArgs {
         };
         // A side that was not given follows from the other.
         let flags = match (self.width, self.height) {
-            (None, Some(_)) => ["--height, and the width of it,", "--height"],
-            (Some(_), None) => ["--width", "--width, and the height of it,"],
+            (None, Some(_)) => ["--height makes --width", "--height"],
+            (Some(_), None) => ["--width", "--width makes --height"],
             _ => ["--width", "--height"],
         };
         in_range(flags[0], width, SIDE)?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::report::{Report, StageRow};
+use super::report::{OperatorRow, Report, StageRow};
 use super::table::{Table, plain, short};
 use super::text::fixed;
 
@@ -57,45 +57,46 @@ impl Comparison {
     /// Compares `new` with `base`.
     #[must_use]
     pub fn new(base: Report, new: Report) -> Self {
-        let section = |rows, amounts: fn(&Report) -> Vec<Named<'_>>| Section {
+        let section = |rows, amounts: &dyn for<'a> Fn(&'a Report) -> Vec<Named<'a>>| Section {
             rows,
             differences: differences(amounts(&base), amounts(&new)),
         };
         // Launches return at once: where both ran on a GPU its time is what differs.
         let on_device = base.device.is_some() && new.device.is_some();
+        let [stages, operators] = if on_device {
+            ["Stages, GPU", "Operators, GPU"]
+        } else {
+            ["Stages", "Operators"]
+        };
         let differences = vec![
-            section("Totals", totals),
-            if on_device {
-                section("Stages, GPU", |report| {
-                    let rows = report.stages.iter();
-                    let ms = |row: &StageRow| row.device.map_or(0.0, |device| device.span_ms);
-                    rows.map(|row| amount(&row.name, ms(row), 1)).collect()
-                })
-            } else {
-                section("Stages", |report| {
-                    let rows = report.stages.iter();
-                    rows.map(|row| amount(&row.name, row.host_ms, 1)).collect()
-                })
-            },
-            if on_device {
-                section("Operators, GPU", |report| {
-                    let rows = report.operators.iter();
-                    rows.map(|row| amount(&row.name, row.device_ms, row.count))
-                        .collect()
-                })
-            } else {
-                section("Operators", |report| {
-                    let rows = report.operators.iter();
-                    rows.map(|row| amount(&row.name, row.host_ms, row.count))
-                        .collect()
-                })
-            },
-            section("Kernels", |report| {
+            section("Totals", &totals),
+            section(stages, &|report| {
+                let ms = |row: &StageRow| match row.device {
+                    Some(device) if on_device => device.span_ms,
+                    None if on_device => 0.0,
+                    _ => row.host_ms,
+                };
+                let rows = report.stages.iter();
+                rows.map(|row| amount(&row.name, ms(row), 1)).collect()
+            }),
+            section(operators, &|report| {
+                let ms = |row: &OperatorRow| {
+                    if on_device {
+                        row.device_ms
+                    } else {
+                        row.host_ms
+                    }
+                };
+                let rows = report.operators.iter();
+                rows.map(|row| amount(&row.name, ms(row), row.count))
+                    .collect()
+            }),
+            section("Kernels", &|report| {
                 let rows = report.kernels.iter();
                 rows.map(|row| amount(&row.name, row.total_ms, row.count))
                     .collect()
             }),
-            section("Copies", |report| {
+            section("Copies", &|report| {
                 let rows = report.copies.iter();
                 rows.map(|row| amount(&row.name, row.total_ms, row.count))
                     .collect()

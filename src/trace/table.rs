@@ -88,14 +88,13 @@ pub(super) fn short(name: &str) -> String {
     shortened(name, MAX_NAME)
 }
 
-/// Names on one line each, as short as [`short`] where they then still differ.
+/// Different names on one line each, as short as [`short`] where they then still differ.
 pub(super) fn short_apart(names: &[&str]) -> Vec<String> {
     let mut width = MAX_NAME;
     loop {
         let short: Vec<String> = names.iter().map(|name| shortened(name, width)).collect();
-        let different = |names: &mut dyn Iterator<Item = &str>| names.collect::<HashSet<_>>().len();
-        let before = different(&mut names.iter().copied());
-        if width >= MAX_NAME_APART || different(&mut short.iter().map(|s| &**s)) == before {
+        let differ = short.iter().collect::<HashSet<_>>().len() == names.len();
+        if differ || width >= MAX_NAME_APART {
             return short;
         }
         width *= 2;

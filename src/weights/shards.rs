@@ -97,7 +97,7 @@ impl Shards {
             let (file, info) = self.find(name)?;
             // First, since quantised weights have shapes of their own.
             file.check_dtype(name, info)?;
-            self.check_shape(name, shape)?;
+            self.check_shape(name, (file, info), shape)?;
         }
         let is_left = |name: &&String| belongs(name) && !tensors.contains_key(*name);
         let mut left: Vec<_> = self.routing.keys().filter(is_left).collect();
@@ -133,7 +133,7 @@ impl Shards {
     ) -> Result<Tensor> {
         let (file, info) = self.find(name)?;
         if let Some(expected) = expected {
-            self.check_shape(name, expected)?;
+            self.check_shape(name, (file, info), expected)?;
         }
         file.read(name, info, device)
     }
@@ -150,8 +150,12 @@ impl Shards {
         })
     }
 
-    fn check_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
-        let (file, TensorInfo { shape, .. }) = self.find(name)?;
+    fn check_shape(
+        &self,
+        name: &str,
+        (file, TensorInfo { shape, .. }): (&TensorFile, &TensorInfo),
+        expected: &[usize],
+    ) -> Result<()> {
         if shape == expected {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 
 mod cache;
 mod faults;
+mod integrity;
 #[path = "../program/mod.rs"]
 mod program;
 mod server;

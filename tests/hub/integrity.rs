@@ -1,0 +1,126 @@
+//! Files that are not what the hub says they are: refused, or fetched again.
+
+use crate::faults::refused;
+use crate::program::Scratch;
+use crate::server::{Answer, Hub, Request, etag};
+use crate::{CONFIG, SHARD, assert_blobs_are_whole, generate, partial};
+
+#[test]
+fn a_wrong_hash_is_refused() {
+    let (error, stderr) = refused(
+        |request, hub| {
+            let mut answer = hub.answer(request);
+            if request.is_cdn && request.gets(SHARD) {
+                answer.body[5000] ^= 1;
+            }
+            Some(answer)
+        },
+        SHARD,
+    );
+    let expected = format!("error: test/tiny, {SHARD}: its SHA-256 is ");
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(
+        error.ends_with(&format!("expected {}", etag(SHARD))),
+        "{error}"
+    );
+    assert!(stderr.contains("hint: "), "{stderr}");
+}
+
+#[test]
+fn a_changed_line_of_a_small_file_is_refused() {
+    let (error, stderr) = refused(
+        |request, hub| {
+            let mut answer = hub.answer(request);
+            if request.gets(CONFIG) {
+                let text = String::from_utf8(answer.body).unwrap();
+                answer.body = text.replace("\"z_dim\": 16", "\"z_dim\": 61").into();
+                assert_ne!(text.as_bytes(), answer.body);
+            }
+            Some(answer)
+        },
+        CONFIG,
+    );
+    let expected = format!("error: test/tiny, {CONFIG}: its git blob id is ");
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(error.ends_with(&etag(CONFIG)), "{error}");
+    assert!(
+        stderr.contains("hint: the download was altered"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_spoilt_beginning_is_fetched_again() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write(&partial(SHARD), vec![7; 5000]);
+    scratch.write(&partial(CONFIG), vec![7; 50]);
+    let run = generate(&scratch, &hub, &[]).success();
+    assert_eq!(run.stderr.matches("trying again").count(), 2);
+    assert_blobs_are_whole(&scratch);
+    let requests = hub.requests();
+    let ranges: Vec<_> = requests
+        .iter()
+        .filter(|request| request.gets(CONFIG))
+        .map(Request::range)
+        .collect();
+    assert_eq!(ranges, [Some(50), None]);
+}
+
+#[test]
+fn a_beginning_longer_than_the_file_is_fetched_again() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write(&partial(CONFIG), vec![7; 50_000]);
+    generate(&scratch, &hub, &[]).success();
+    assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_wrong_length_is_refused() {
+    // Longer than any file, and told or not.
+    for (bytes, is_told) in [(2, true), (6_000_000, true), (6_000_000, false)] {
+        let (error, _) = refused(
+            move |request, _| {
+                let mut answer = Answer::ok(vec![b' '; bytes]);
+                if !is_told {
+                    answer.headers.clear();
+                }
+                (request.is_cdn && request.gets(SHARD)).then_some(answer)
+            },
+            SHARD,
+        );
+        let expected = format!("error: test/tiny, {SHARD}: HTTP 200, but ");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_web_page_is_no_file_and_no_listing() {
+    let page = || {
+        let body = "<!doctype html><title>Log in</title>";
+        Answer::ok(body).with("content-type", "text/html; charset=utf-8")
+    };
+    for file in [SHARD, CONFIG] {
+        let (error, stderr) = refused(move |request, _| request.gets(file).then(page), file);
+        assert_eq!(
+            error,
+            format!("error: test/tiny, {file}: HTTP 200, but a web page (text/html)")
+        );
+        assert!(
+            stderr.contains("hint: does the network ask for a login?"),
+            "{stderr}"
+        );
+    }
+    let (error, _) = refused(
+        |request, _| request.is_listing().then(|| Answer::status(204)),
+        CONFIG,
+    );
+    assert!(
+        error.starts_with("error: test/tiny: HTTP 204, but the answer is not the hub's"),
+        "{error}"
+    );
+    let (error, _) = refused(move |request, _| request.is_listing().then(page), CONFIG);
+    assert!(
+        error.starts_with("error: test/tiny: HTTP 200, but the answer is not the hub's"),
+        "{error}"
+    );
+}
