@@ -255,7 +255,7 @@ mod fused {
                     epilogue: Epilogue::None,
                     bias: 0,
                 };
-                context.blas().run(&product)?;
+                context.product(&product)?;
                 let args = [
                     Arg::tensor(&scores, DType::F32)?,
                     Arg::tensor(&weights, dtype)?,
@@ -278,7 +278,7 @@ mod fused {
                     out_dtype: dtype,
                     ..product
                 };
-                context.blas().run(&product)?;
+                context.product(&product)?;
             }
         }
         Ok(())

@@ -260,7 +260,7 @@ mod fused {
             ];
             let kernel = format!("patches_{}", cuda::suffix(x.dtype())?);
             context.launch("conv2d", &kernel, blocks(pixels * taps), THREADS, &args)?;
-            context.blas().run(&Product {
+            context.product(&Product {
                 m: pixels,
                 n: c_out,
                 k: taps,

@@ -95,13 +95,11 @@ fn fused(
     let context = cuda::context(img.device())?;
     let joint = cuda::empty((rows, 3 * d), dtype, img.device())?;
     let image_at = joint.narrow(0, image.start, image.len())?;
-    fused_into(
-        cuda::address(&image_at, dtype)?,
-        img,
-        &layer.img_qkv,
-        Activation::Identity,
+    let image_at = cuda::address(&image_at, dtype)?;
+    let (txt_qkv, ()) = context.beside(
+        || linear(txt, &layer.txt_qkv),
+        || fused_into(image_at, img, &layer.img_qkv, Activation::Identity),
     )?;
-    let txt_qkv = linear(txt, &layer.txt_qkv)?;
 
     let addresses = [
         cuda::address(&joint, dtype)?,

@@ -104,12 +104,12 @@ fn fused(
     let (rows, d) = x.dims2()?;
     let dtype = x.dtype();
     let context = cuda::context(x.device())?;
-    let x = x.contiguous()?;
+    let x = cuda::contiguous(x)?;
     let normed = cuda::empty((rows, d), dtype, x.device())?;
     let mut addresses = vec![cuda::address(&x, dtype)?];
     let mut name = "adaptive_layer_norm";
     let mut sum = x.clone();
-    let y = update.map(|(y, gate)| Ok::<_, candle_core::Error>((y.contiguous()?, gate)));
+    let y = update.map(|(y, gate)| Ok::<_, candle_core::Error>((cuda::contiguous(y)?, gate)));
     let y = y.transpose()?;
     if let Some((y, gate)) = &y {
         name = "gated_residual_layer_norm";

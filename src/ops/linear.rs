@@ -130,7 +130,7 @@ pub(super) fn fused_into(
 ) -> Result<()> {
     let (m, k) = x.dims2()?;
     let n = layer.weight.dim(0)?;
-    let (x, dtype) = (x.contiguous()?, x.dtype());
+    let (x, dtype) = (cuda::contiguous(x)?, x.dtype());
     let context = cuda::context(x.device())?;
     let product = Product {
         m,
@@ -153,7 +153,7 @@ pub(super) fn fused_into(
             None => 0,
         },
     };
-    context.blas().run(&product)
+    context.product(&product)
 }
 
 /// Rows below this are left to the product's own split of columns over threads.

@@ -9,6 +9,7 @@
 //! fused one.
 
 pub mod attention;
+pub(crate) mod beside;
 mod check;
 pub mod conv2d;
 #[cfg(feature = "cuda")]
@@ -29,6 +30,7 @@ pub(crate) mod testing;
 pub mod to_bytes;
 
 pub use attention::{AttentionShape, attention};
+pub(crate) use beside::beside;
 pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
 pub use guidance::guided_euler_step;
 pub use joint_layout::JointLayout;

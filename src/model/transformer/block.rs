@@ -1,12 +1,15 @@
 //! One MMDiT block: joint attention over text and image, then an MLP in each stream.
 
+use std::iter;
+
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::modulation::{ModulationTable, Shifted, Stream};
 use crate::config::transformer::TransformerConfig;
 use crate::ops::{
-    AttentionShape, JointLayout, JointQkv, Linear, attention, joint_qkv, linear, linear_gelu,
+    AttentionShape, JointLayout, JointQkv, Linear, attention, beside, joint_qkv, linear,
+    linear_gelu,
 };
 
 #[derive(Debug, Clone)]
@@ -15,15 +18,16 @@ pub(super) struct Block {
     txt_mod: ModulationTable,
     img_mod: ModulationTable,
     /// None in the last block: nothing reads the text stream after it.
-    txt_out: Option<TextOutput>,
-    img_mlp: Mlp,
+    txt_out: Option<Output>,
+    img_out: Output,
 }
 
-/// What only a text stream that is read again needs.
+/// What a stream's rows go through after the attention.
 #[derive(Debug, Clone)]
-struct TextOutput {
-    to_add_out: Linear,
-    mlp: Mlp,
+struct Output {
+    to_out: Linear,
+    up: Linear,
+    down: Linear,
 }
 
 impl Block {
@@ -38,8 +42,10 @@ impl Block {
             attention: JointAttention::new(config, &vb.pp("attn"))?,
             txt_mod: ModulationTable::new(silu_temb, 6, d, &vb.pp("txt_mod.1"))?,
             img_mod: ModulationTable::new(silu_temb, 6, d, &vb.pp("img_mod.1"))?,
-            txt_out: (!is_last).then(|| TextOutput::new(d, vb)).transpose()?,
-            img_mlp: Mlp::new(d, &vb.pp("img_mlp"))?,
+            txt_out: (!is_last)
+                .then(|| Output::new(d, &vb.pp("attn.to_add_out"), &vb.pp("txt_mlp")))
+                .transpose()?,
+            img_out: Output::new(d, &vb.pp("attn.to_out.0"), &vb.pp("img_mlp"))?,
         })
     }
 
@@ -54,21 +60,18 @@ impl Block {
         let (txt_attn, txt_mlp) = sublayers(self.txt_mod.at(step)?);
         let (img_attn, img_mlp) = sublayers(self.img_mod.at(step)?);
 
-        let (txt_attended, img_out) = self.attention.forward(
+        let (txt_attended, img_attended) = self.attention.forward(
             &txt.modulated(&txt_attn.norm)?,
             &img.modulated(&img_attn.norm)?,
             rope,
             layout,
         )?;
-        img.add(img_out, img_attn.gate);
-        let img_out = self.img_mlp.forward(&img.modulated(&img_mlp.norm)?)?;
-        img.add(img_out, img_mlp.gate);
-
-        if let Some(output) = &self.txt_out {
-            txt.add(linear(&txt_attended, &output.to_add_out)?, txt_attn.gate);
-            let txt_out = output.mlp.forward(&txt.modulated(&txt_mlp.norm)?)?;
-            txt.add(txt_out, txt_mlp.gate);
-        }
+        let img_out = || (self.img_out).forward(img, &img_attended, img_attn.gate, img_mlp);
+        let Some(output) = &self.txt_out else {
+            return img_out();
+        };
+        let txt_out = || output.forward(txt, &txt_attended, txt_attn.gate, txt_mlp);
+        beside(txt_attended.device(), txt_out, img_out)?;
         Ok(())
     }
 }
@@ -78,15 +81,9 @@ impl Block {
     /// The matrices, those of the text's output last.
     pub(super) fn matrices_mut(&mut self) -> Vec<&mut Tensor> {
         let qkv = &mut self.attention.qkv;
-        let mut layers = vec![
-            &mut qkv.img_qkv,
-            &mut qkv.txt_qkv,
-            &mut self.attention.to_out,
-            &mut self.img_mlp.up,
-            &mut self.img_mlp.down,
-        ];
-        if let Some(TextOutput { to_add_out, mlp }) = &mut self.txt_out {
-            layers.extend([to_add_out, &mut mlp.up, &mut mlp.down]);
+        let mut layers = vec![&mut qkv.img_qkv, &mut qkv.txt_qkv];
+        for Output { to_out, up, down } in iter::once(&mut self.img_out).chain(&mut self.txt_out) {
+            layers.extend([to_out, up, down]);
         }
         layers.into_iter().map(|layer| &mut layer.weight).collect()
     }
@@ -101,12 +98,27 @@ impl Block {
     }
 }
 
-impl TextOutput {
-    fn new(d: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+impl Output {
+    fn new(d: usize, to_out: &VarBuilder<'_>, mlp: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
-            to_add_out: Linear::new(d, d, &vb.pp("attn.to_add_out"))?,
-            mlp: Mlp::new(d, &vb.pp("txt_mlp"))?,
+            to_out: Linear::new(d, d, to_out)?,
+            up: Linear::new(d, 4 * d, &mlp.pp("net.0.proj"))?,
+            down: Linear::new(4 * d, d, &mlp.pp("net.2"))?,
         })
+    }
+
+    /// Adds the attention's projection and the MLP to the stream.
+    fn forward(
+        &self,
+        stream: &mut Stream,
+        attended: &Tensor,
+        gate: Tensor,
+        mlp: Sublayer,
+    ) -> Result<()> {
+        stream.add(linear(attended, &self.to_out)?, gate);
+        let hidden = linear_gelu(&stream.modulated(&mlp.norm)?, &self.up)?;
+        stream.add(linear(&hidden, &self.down)?, mlp.gate);
+        Ok(())
     }
 }
 
@@ -133,7 +145,6 @@ fn sublayers(vectors: [Tensor; 6]) -> (Sublayer, Sublayer) {
 #[derive(Debug, Clone)]
 struct JointAttention {
     qkv: JointQkv,
-    to_out: Linear,
     shape: AttentionShape,
 }
 
@@ -154,7 +165,6 @@ impl JointAttention {
                 norm_added_q: norm("norm_added_q")?,
                 norm_added_k: norm("norm_added_k")?,
             },
-            to_out: Linear::new(d, d, &vb.pp("to_out.0"))?,
             shape: AttentionShape {
                 heads: config.num_attention_heads,
                 kv_heads: config.num_attention_heads,
@@ -164,7 +174,7 @@ impl JointAttention {
         })
     }
 
-    /// Attended text rows, before their output projection, and projected image rows.
+    /// Attended text and image rows.
     fn forward(
         &self,
         txt: &Tensor,
@@ -174,26 +184,6 @@ impl JointAttention {
     ) -> Result<(Tensor, Tensor)> {
         let qkv = joint_qkv(txt, img, &self.qkv, rope, layout)?;
         let attended = attention(&qkv, &self.shape, &layout.segments())?;
-        let (txt, img) = layout.split(&attended)?;
-        Ok((txt, linear(&img, &self.to_out)?))
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Mlp {
-    up: Linear,
-    down: Linear,
-}
-
-impl Mlp {
-    fn new(d: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        Ok(Self {
-            up: Linear::new(d, 4 * d, &vb.pp("net.0.proj"))?,
-            down: Linear::new(4 * d, d, &vb.pp("net.2"))?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        linear(&linear_gelu(x, &self.up)?, &self.down)
+        layout.split(&attended)
     }
 }

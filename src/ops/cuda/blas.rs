@@ -20,6 +20,13 @@ use self::descriptors::{describe, layout, set};
 /// Scratch memory for split products.
 const WORKSPACE_BYTES: usize = 64 << 20;
 
+/// Scratch memory for the products on `stream`.
+#[expect(unsafe_code, reason = "memory is handed out before it is written")]
+pub(super) fn workspace(stream: &Arc<CudaStream>) -> Result<CudaSlice<u8>> {
+    // SAFETY: products write what they read.
+    unsafe { stream.alloc::<u8>(WORKSPACE_BYTES) }.map_err(candle_core::Error::wrap)
+}
+
 /// Products of fewer multiplications take microseconds with any algorithm.
 const MIN_MULTIPLICATIONS_TO_TIME: usize = 1 << 28;
 
@@ -130,8 +137,6 @@ struct Plan {
 /// A handle of the library with the plans made so far.
 pub(crate) struct Blas {
     handle: sys::cublasLtHandle_t,
-    stream: Arc<CudaStream>,
-    workspace: CudaSlice<u8>,
     plans: HashMap<Shape, Plan>,
     algorithms: Algorithms,
 }
@@ -142,31 +147,26 @@ unsafe impl Send for Blas {}
 
 #[expect(unsafe_code, reason = "raw library calls")]
 impl Blas {
-    pub(super) fn new(stream: Arc<CudaStream>) -> Result<Self> {
-        let handle = result::create_handle().map_err(candle_core::Error::wrap)?;
-        // SAFETY: scratch memory; products write what they read.
-        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES) };
+    pub(super) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         Ok(Self {
-            handle,
-            workspace: workspace.map_err(candle_core::Error::wrap)?,
+            handle: result::create_handle().map_err(candle_core::Error::wrap)?,
             plans: HashMap::new(),
-            algorithms: Algorithms::open(&stream),
-            stream,
+            algorithms: Algorithms::open(stream),
         })
     }
 
-    /// Issues a product.
+    /// Issues a product on the stream of its scratch memory.
     ///
     /// # Errors
     /// When no algorithm does it or the launch fails.
-    pub(crate) fn run(&mut self, product: &Product) -> Result<()> {
+    pub(super) fn run(&mut self, product: &Product, workspace: &CudaSlice<u8>) -> Result<()> {
         let shape = Shape::of(product);
         if !self.plans.contains_key(&shape) {
-            let plan = self.plan(&shape, product)?;
+            let plan = self.plan(&shape, product, workspace)?;
             self.plans.insert(shape.clone(), plan);
         }
         let plan = &self.plans[&shape];
-        self.launch(plan, &plan.algorithm, product)
+        self.launch(plan, &plan.algorithm, product, workspace)
     }
 
     fn launch(
@@ -174,10 +174,12 @@ impl Blas {
         plan: &Plan,
         algorithm: &sys::cublasLtMatmulAlgo_t,
         product: &Product,
+        workspace: &CudaSlice<u8>,
     ) -> Result<()> {
         use sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
         let (one, zero) = (1f32, 0f32);
-        let (workspace, _) = self.workspace.device_ptr(&self.stream);
+        let stream = workspace.stream();
+        let (workspace, _) = workspace.device_ptr(stream);
         // SAFETY: the plan describes the operands, which callers keep alive until this is issued;
         // frees are ordered after it on the same stream.
         unsafe {
@@ -205,13 +207,18 @@ impl Blas {
                 algorithm,
                 workspace as *mut c_void,
                 WORKSPACE_BYTES,
-                self.stream.cu_stream().cast(),
+                stream.cu_stream().cast(),
             )
         }
         .map_err(candle_core::Error::wrap)
     }
 
-    fn plan(&mut self, shape: &Shape, product: &Product) -> Result<Plan> {
+    fn plan(
+        &mut self,
+        shape: &Shape,
+        product: &Product,
+        workspace: &CudaSlice<u8>,
+    ) -> Result<Plan> {
         let [m, n, k] = shape.sizes;
         let [stride_a, stride_b, stride_out] = shape.strides;
         let [dtype, out_dtype] = shape.dtypes;
@@ -239,8 +246,8 @@ impl Blas {
         let candidates = self.candidates(&plan, shape)?;
         plan.algorithm = candidates[0];
         if shape.is_worth_timing() && candidates.len() > 1 {
-            let run = |algorithm: &_| self.launch(&plan, algorithm, product);
-            plan.algorithm = algorithms::fastest(&self.stream, &candidates, run)?;
+            let run = |algorithm: &_| self.launch(&plan, algorithm, product, workspace);
+            plan.algorithm = algorithms::fastest(workspace.stream(), &candidates, run)?;
             self.algorithms.keep(shape.key(), plan.algorithm);
         }
         Ok(plan)

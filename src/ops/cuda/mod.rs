@@ -1,25 +1,30 @@
 //! What the fused bodies stand on: a device's kernels and library handles, and raw views of tensors.
 //!
-//! Everything runs on the device's one stream, but for the copies of [`streaming`], which orders its
-//! own stream by events. Allocations are stream-ordered, so memory may be dropped as soon as the
-//! work that uses it is issued.
+//! Everything runs on the device's one stream, but for what runs [`beside`](crate::ops::beside) it and
+//! the copies of [`streaming`], which order streams of their own by events. Allocations are
+//! stream-ordered, so memory may be dropped as soon as the work that uses it is issued.
 
 pub(crate) mod blas;
 pub(crate) mod cudnn;
 mod pinned;
+mod side;
 pub(crate) mod streaming;
 mod upload;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use candle_core::cuda_backend::CudaDType;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig,
+    PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 use half::{bf16, f16};
+
+pub(crate) use self::side::contiguous;
 
 /// The kernels of each `.cu` file by its name, as `build.rs` compiled them.
 const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -27,6 +32,8 @@ const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs
 /// What one device needs beyond its candle handle.
 pub(crate) struct Context {
     pub(crate) stream: Arc<CudaStream>,
+    workspace: CudaSlice<u8>,
+    side: side::Side,
     modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     /// The way of weights to the device.
@@ -51,15 +58,21 @@ impl Context {
             modules,
             functions: Mutex::default(),
             uploads: upload::Uploads::default(),
-            blas: Mutex::new(blas::Blas::new(stream.clone())?),
+            blas: Mutex::new(blas::Blas::new(&stream)?),
             cudnn: Mutex::new(cudnn::Cudnn::open(&stream)),
+            workspace: blas::workspace(&stream)?,
+            side: side::Side::new(&stream)?,
             stream,
         })
     }
 
-    /// The products' library.
-    pub(crate) fn blas(&self) -> MutexGuard<'_, blas::Blas> {
-        self.blas.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Issues a product.
+    ///
+    /// # Errors
+    /// When no algorithm does it or the launch fails.
+    pub(crate) fn product(&self, product: &blas::Product) -> Result<()> {
+        let mut blas = self.blas.lock().unwrap_or_else(PoisonError::into_inner);
+        blas.run(product, self.workspace())
     }
 
     /// cuDNN, where the machine has it.
@@ -155,7 +168,7 @@ impl Context {
             block_dim: (block, 1, 1),
             shared_mem_bytes: 0,
         };
-        let mut launch = self.stream.launch_builder(&function);
+        let mut launch = self.current().launch_builder(&function);
         for arg in args {
             match arg {
                 Arg::Ptr(value) | Arg::Long(value) => launch.arg(value),
@@ -212,28 +225,30 @@ pub(crate) fn address(tensor: &Tensor, dtype: DType) -> Result<u64> {
 #[expect(unsafe_code, reason = "memory is handed out before it is written")]
 pub(crate) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = shape.into();
+    let context = context(device)?;
+    let stream = context.current();
     let device = device.as_cuda_device()?;
     let n = shape.elem_count();
     // SAFETY: floats have no invalid values, and the caller writes every element.
     let storage = match dtype {
-        DType::BF16 => {
-            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<bf16>(n)? }, device.clone())
-        }
-        DType::F16 => {
-            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f16>(n)? }, device.clone())
-        }
-        DType::F32 => {
-            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f32>(n)? }, device.clone())
-        }
-        DType::F64 => {
-            CudaStorage::wrap_cuda_slice(unsafe { device.alloc::<f64>(n)? }, device.clone())
-        }
+        DType::BF16 => storage(unsafe { stream.alloc::<bf16>(n) }, device)?,
+        DType::F16 => storage(unsafe { stream.alloc::<f16>(n) }, device)?,
+        DType::F32 => storage(unsafe { stream.alloc::<f32>(n) }, device)?,
+        DType::F64 => storage(unsafe { stream.alloc::<f64>(n) }, device)?,
         other => bail!("no kernels for {other:?}"),
     };
     let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
     #[cfg(test)]
     poison(&tensor)?;
     Ok(tensor)
+}
+
+fn storage<T: CudaDType>(
+    memory: std::result::Result<CudaSlice<T>, DriverError>,
+    device: &CudaDevice,
+) -> Result<CudaStorage> {
+    let memory = memory.map_err(candle_core::Error::wrap)?;
+    Ok(CudaStorage::wrap_cuda_slice(memory, device.clone()))
 }
 
 /// Fills fresh memory with NaN, so that a test sees what a kernel has not written.
@@ -248,7 +263,7 @@ fn poison(tensor: &Tensor) -> Result<()> {
             address(tensor, tensor.dtype())?,
             0xff,
             bytes,
-            context.stream.cu_stream(),
+            context.current().cu_stream(),
         )
     }
     .map_err(candle_core::Error::wrap)
