@@ -206,6 +206,8 @@ fn prefixes_and_values_in_both_spellings() {
     ]);
     assert_eq!(full, "error: --width 8: expected 16 to 4096");
     assert_eq!(run(&["--model=builtin:tiny", "--prompt=a", "--wi=8"]), full);
+    let upstreams = ["--mode=manual", "--model=builtin:tiny", "--prompt=a"];
+    assert_eq!(run(&[&upstreams[..], &["--wi=8"]].concat()), full);
     assert_eq!(
         run(&["--model-p", "builtin:tiny", "--prompt-f", "missing.txt"])
             .split(' ')

@@ -9,8 +9,8 @@ use crate::memory::{OffloadChoices, PerformanceMode};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArgs {
-    /// What to do when not everything fits: `auto` offloads as little as it must, `speed` nothing,
-    /// `memory` as much as it can; the switches below overrule it, and the environment's
+    /// What to do when not everything fits: `auto` offloads as little as it must, `speed` (`manual` is
+    /// the same) nothing, `memory` as much as it can; the switches below overrule it, and the environment's
     /// `QWEN_GEN_MEMORY_LIMIT_GIB` caps what it plans with
     #[arg(
         long,
@@ -48,6 +48,7 @@ pub(super) struct MemoryArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PerformanceModeArg {
     Auto,
+    #[value(alias = "manual")]
     Speed,
     Memory,
 }

@@ -3,6 +3,7 @@
 use std::io::{stderr, stdout};
 use std::time::Duration;
 
+use super::open::Opened;
 use super::plan::Run;
 use crate::cli::console::{Console, write_result};
 use crate::cli::generate::LogLevel;
@@ -28,7 +29,7 @@ pub(super) fn show_events(level: LogLevel) {
 }
 
 /// The prompts that do not fit.
-pub(super) fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
+fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
     for (text, lost) in texts.truncated() {
         let beginning: String = text.chars().take(40).collect();
         console.warning(&format!(
@@ -45,8 +46,11 @@ pub(super) fn show_plan(plan: &MemoryPlan, json: bool, console: &Console) -> Res
     write_result(&mut stdout(), format!("{plan}\n").as_bytes())
 }
 
-/// Upstream's lines before the first stage.
-pub(super) fn describe(run: &Run, console: &Console) {
+/// What is known before the weights are read, and upstream's lines before the first stage.
+pub(super) fn describe(run: &Run, opened: &Opened, console: &Console) {
+    warn_of_truncation(&opened.texts, console);
+    console.info(&format!("Using {}", opened.chosen.reason));
+    console.debug(&opened.plan.to_string());
     let request = &run.request;
     let sampling = &request.sampling;
     let text = |text: &str| {
@@ -93,6 +97,18 @@ pub(super) fn describe(run: &Run, console: &Console) {
         .map(|stage| format!("'{}'", stage.name()))
         .to_vec();
     console.info(&format!("Running pipeline stages: [{}]", stages.join(", ")));
+}
+
+/// Upstream's lines before a request that is recorded.
+pub(super) fn announce_profiling(run: &Run, index: usize, console: &Console) {
+    if let Some(window) = &run.request.profile {
+        let what = window.mode().replace('_', " ");
+        console.info(&format!(
+            "Profiling request: {} for {what}...",
+            run.request_id(index)
+        ));
+        console.info("Starting Profiler...");
+    }
 }
 
 pub(super) fn report_request(duration: Duration, run: &Run, console: &Console) {

@@ -15,7 +15,7 @@ use crate::weights::LoadFormat;
 
 /// What the device decides.
 pub(super) struct Settings {
-    device: String,
+    pub(super) device: String,
     pub(super) precisions: Precisions,
     /// Decided by the memory plan.
     pub(super) vae_tiling: bool,
@@ -108,6 +108,18 @@ impl Run {
         console.info(&written.to_string());
         if written.is_slow_to_view() {
             console.warning("viewers are slow on a trace of this size; record fewer steps");
+        }
+        Ok(())
+    }
+
+    /// Writes the perf dump, where one is asked for.
+    pub(super) fn save_report(&self, report: &PerfReport, console: &Console) -> Result<()> {
+        if let Some(path) = &self.request.perf_dump_path {
+            report
+                .write(path)
+                .context("the pictures are complete, the perf dump is not")?;
+            let path = std::path::absolute(path)?;
+            console.path(&format!("Metrics dumped to: {}", path.display()));
         }
         Ok(())
     }

@@ -1,0 +1,128 @@
+//! A run that is loaded: its pipeline, its texts and those who watch it.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::log;
+use super::open::Opened;
+use super::plan::Run;
+use super::results::Settings;
+use super::watchers::Watchers;
+use crate::memory::MemoryPlan;
+use crate::perf::{RunFacts, commit_hash};
+use crate::pipeline::{Observer, Pipeline, TextEncodings};
+
+pub(super) struct Session {
+    run: Run,
+    settings: Settings,
+    plan: MemoryPlan,
+    texts: TextEncodings,
+    pipeline: Pipeline,
+    watchers: Watchers,
+}
+
+impl Session {
+    pub(super) fn load(run: Run, opened: Opened, mut watchers: Watchers) -> Result<Self> {
+        let Opened {
+            checkpoint,
+            texts,
+            chosen,
+            settings,
+            plan,
+        } = opened;
+        let sampling = &run.request.sampling;
+        let at = (settings.precisions, &chosen.device);
+        let rehearsal = checkpoint.rehearsal(&run.request.images[0], sampling, &texts, at);
+        let has_room = plan.has_room_for(&rehearsal.footprint());
+        let pipeline = Pipeline::load(
+            checkpoint,
+            sampling.clone(),
+            plan.offload,
+            at,
+            has_room.then_some(rehearsal),
+            &mut watchers.all(),
+        )
+        .map_err(|error| plan.explain(error))
+        .with_context(|| format!("cannot load {}", run.request.model_path))?;
+        watchers.perf.end_cold_start();
+        Ok(Self {
+            run,
+            settings,
+            plan,
+            texts,
+            pipeline,
+            watchers,
+        })
+    }
+
+    /// Runs a request that nobody records, where one is asked for.
+    pub(super) fn warm_up(&mut self) -> Result<()> {
+        let Some(steps) = self.run.request.warmup_steps else {
+            return Ok(());
+        };
+        let Self { run, watchers, .. } = self;
+        let image = &run.request.images[0];
+        watchers.console.set_warming_up(true);
+        self.pipeline
+            .warm_up(image, &mut self.texts, steps, &mut watchers.of_a_warm_up())
+            .map_err(|error| self.plan.explain(error))
+            .context("the warm-up failed")?;
+        watchers.perf.end_warm_up();
+        watchers.console.set_warming_up(false);
+        Ok(())
+    }
+
+    /// Makes and saves the picture of every request.
+    pub(super) fn draw_all(&mut self) -> Result<()> {
+        (0..self.run.request.images.len()).try_for_each(|index| self.draw(index))
+    }
+
+    fn draw(&mut self, index: usize) -> Result<()> {
+        let Self { run, watchers, .. } = self;
+        let begin = Instant::now();
+        watchers
+            .console
+            .start_progress(run.request.sampling.num_inference_steps);
+        log::announce_profiling(run, index, &watchers.console);
+        let mut observers = watchers.all();
+        observers.request_begin(index)?;
+        let picture = self
+            .pipeline
+            .generate(&run.request.images[index], &mut self.texts, &mut observers)
+            .map_err(|error| self.plan.explain(error))
+            .with_context(|| run.progress(index))?;
+        observers.request_end(index)?;
+        let saving = Instant::now();
+        run.save(index, &picture, &self.settings, &watchers.console)
+            .with_context(|| run.progress(index))?;
+        if run.request.output.save {
+            watchers.perf.saved(index, saving.elapsed());
+        }
+        log::report_request(begin.elapsed(), run, &watchers.console);
+        if let Some(profiler) = &mut watchers.profiler {
+            run.save_trace(index, profiler, &watchers.console)
+                .with_context(|| run.trace_progress(index))?;
+        }
+        Ok(())
+    }
+
+    /// Reports what the run took.
+    pub(super) fn finish(self, json: bool) -> Result<()> {
+        let Self { run, watchers, .. } = self;
+        let Watchers { perf, console, .. } = watchers;
+        let facts = RunFacts {
+            commit_hash: commit_hash(),
+            device: self.settings.device,
+            model: run.request.model_path.clone(),
+        };
+        let report = perf.finish(facts, |index| run.request_facts(index))?;
+        run.save_report(&report, &console)?;
+        log::summarise(&report, &console);
+        if json {
+            console.json_object(&run.json(&report)?)?;
+        }
+        // All is in its place; that it was to stop is told all the same.
+        Ok(watchers.interrupt.check()?)
+    }
+}
