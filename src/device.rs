@@ -120,8 +120,8 @@ const NO_TEXT: &str = ", \"<Failure when calling cuGetErrorString()>\"";
 
 /// Opens the GPU on a stream of its own.
 ///
-/// All work but the copies of blocks that stream is issued on it, so candle need not track events; memory freed on it
-/// stays with the process for the next operation.
+/// What is issued on others (`ops::beside`, the copies of blocks that stream) orders itself, so candle need not track
+/// events; memory that is freed stays with the process for the next operation.
 #[cfg(feature = "cuda")]
 #[expect(
     unsafe_code,
@@ -137,8 +137,8 @@ fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     };
     let device = Device::new_cuda_with_stream(index).map_err(|error| no_gpu(&error))?;
     let cuda = device.as_cuda_device().map_err(|error| no_gpu(&error))?;
-    // SAFETY: tensors are used on one stream, which keeps their order; what copies on another orders
-    // itself by events (`ops::cuda::streaming`).
+    // SAFETY: tensors are used on one stream, which keeps their order; what runs on another orders
+    // itself by events (`ops::cuda::side`, `ops::cuda::streaming`).
     unsafe { cuda.disable_event_tracking() };
     pool::keep_freed_memory(cuda);
     let name = cuda.cuda_stream().context().name().unwrap_or_default();
@@ -318,6 +318,19 @@ mod pool {
             };
         }
     }
+}
+
+/// Waits for all work of the device, whichever stream it is on.
+///
+/// # Errors
+/// When the device has failed.
+pub fn synchronize(device: &Device) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(cuda) = device {
+        let context = cuda.cuda_stream().context().clone();
+        return Ok(context.synchronize().map_err(candle_core::Error::wrap)?);
+    }
+    Ok(device.synchronize()?)
 }
 
 /// The name reports use: `cpu`, `cuda:0`.

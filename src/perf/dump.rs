@@ -7,7 +7,11 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
 
-const MAX_BYTES: u64 = 16 << 20;
+/// Ten thousand requests of 50 steps are 50 MB.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// Of different names; there are six.
+const MAX_STAGES: usize = 1000;
 
 /// 31 years. What is longer is no measurement, and sums stay finite.
 const MAX_DURATION_MS: f64 = 1e12;
@@ -95,6 +99,9 @@ impl Dump {
                 },
                 duration_ms,
             );
+            if dump.stages.len() > MAX_STAGES {
+                return Err(unusable(path, format!("more than {MAX_STAGES} stages")));
+            }
         }
         Ok(dump)
     }
@@ -277,6 +284,14 @@ pub(super) mod tests {
             assert!(matches!(error, Error::Input { .. }), "{json}");
             assert!(error.to_string().contains("a.json"), "{error}");
         }
+        let stage = |i| format!(r#"{{"name": "{i}", "duration_ms": 1}}"#);
+        let stages: Vec<_> = (0..=MAX_STAGES).map(stage).collect();
+        let json = format!(
+            r#"{{"total_duration_ms": 1, "steps": [{}]}}"#,
+            stages.join(",")
+        );
+        let error = read("a.json", &json).unwrap_err().to_string();
+        assert!(error.ends_with("more than 1000 stages"), "{error}");
         assert!(Dump::read(Path::new("/nowhere/a.json")).is_err());
     }
 

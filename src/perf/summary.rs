@@ -1,12 +1,10 @@
 //! A run in seven numbers, for those who ask why it was slow.
 
-use serde::Serialize;
-
 use super::report::{PerfReport, RequestRecord};
 use crate::pipeline::observer::Stage;
 
 /// Where the time of a run went; sums over its requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {
     /// Loading all components.
     pub load_ms: f64,
@@ -23,7 +21,7 @@ pub struct RunSummary {
 }
 
 /// The denoising steps of all requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StepSummary {
     /// Half of the steps took no longer.
     pub median_ms: f64,

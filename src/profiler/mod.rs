@@ -39,6 +39,7 @@ pub use self::trace::Trace;
 use self::gpu::Collector;
 use self::recording::Recording;
 use self::trace::{HostKind, HostRange, Name};
+use crate::device;
 use crate::error::Result;
 use crate::pipeline::{Observer, Stage};
 
@@ -112,7 +113,7 @@ impl Profiler {
 
     fn start(&mut self) -> Result<()> {
         // What was issued before has ended before, so that nothing is cut.
-        self.device.synchronize()?;
+        device::synchronize(&self.device)?;
         let gpu = match self.gpu.as_ref().map(Collector::start).transpose() {
             Ok(gpu) => gpu,
             Err(why) => {

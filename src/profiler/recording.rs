@@ -9,6 +9,7 @@ use super::gpu::Session;
 use super::spans::{Installed, Listeners, MAX_RANGES, RangeListener, SpanRecorder};
 use super::thread;
 use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
+use crate::device;
 use crate::error::Result;
 use crate::perf::resident_host_mib;
 
@@ -79,7 +80,7 @@ impl Recording {
     pub(super) fn stop(&mut self) -> Result<()> {
         if let Some(installed) = self.installed.take() {
             drop(installed);
-            self.device.synchronize()?;
+            device::synchronize(&self.device)?;
             if let Some(gpu) = &mut self.gpu {
                 gpu.stop();
             }

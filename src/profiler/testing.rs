@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock::Timestamp;
 use super::trace::{
-    Api, Call, Counter, DeviceAnnotation, DeviceProperties, DeviceTrace, HostKind, HostRange,
-    Inputs, Kernel, MemoryEvent, Name, Overhead, Queue, Trace, Versions, Wait, Work, WorkKind,
+    Api, Call, Counter, DeviceAnnotation, DeviceProperties, DeviceTrace, EventRecord, HostKind,
+    HostRange, Inputs, Kernel, MemoryEvent, Name, Overhead, Queue, Trace, Versions, Wait, Work,
+    WorkKind,
 };
 
 /// Held by tests that record: `tracing` keeps one cache of who listens for all threads.
@@ -192,16 +193,33 @@ fn device() -> DeviceTrace {
             start: Timestamp(2999),
             end: Timestamp(39_001),
         }],
-        waits: vec![Wait {
-            kind: "Stream Sync",
-            device: 0,
-            context: 1,
-            stream: Some(7),
-            start: Timestamp(2810),
-            end: Timestamp(2890),
-            correlation: 14,
-            event: None,
-        }],
+        waits: vec![
+            Wait {
+                kind: "Stream Sync",
+                device: 0,
+                context: 1,
+                stream: Some(7),
+                start: Timestamp(2810),
+                end: Timestamp(2890),
+                correlation: 14,
+                event: None,
+                event_record: None,
+            },
+            Wait {
+                kind: "Stream Wait Event",
+                device: 0,
+                context: 1,
+                stream: Some(7),
+                start: Timestamp(2892),
+                end: Timestamp(2896),
+                correlation: 16,
+                event: Some(3),
+                event_record: Some(EventRecord {
+                    stream: 13,
+                    correlation: 15,
+                }),
+            },
+        ],
         overheads: vec![Overhead {
             kind: "Buffer Flush",
             thread: 413,

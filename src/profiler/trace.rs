@@ -263,6 +263,17 @@ pub struct Wait {
     pub correlation: u32,
     /// The event waited for.
     pub event: Option<u32>,
+    /// Where that was recorded, as far as it is known.
+    pub event_record: Option<EventRecord>,
+}
+
+/// An event put into a stream: those who wait for it wait for the work before it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRecord {
+    /// The stream.
+    pub stream: u32,
+    /// The call.
+    pub correlation: u32,
 }
 
 /// A cost of recording.

@@ -187,6 +187,10 @@ pub(super) struct WaitArgs {
     device: u32,
     context: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    wait_on_stream: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait_on_cuda_event_record_corr_id: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     wait_on_cuda_event_id: Option<u32>,
 }
 
@@ -198,6 +202,8 @@ impl From<&Wait> for WaitArgs {
             correlation: wait.correlation,
             device: wait.device,
             context: wait.context,
+            wait_on_stream: wait.event_record.map(|record| record.stream),
+            wait_on_cuda_event_record_corr_id: wait.event_record.map(|record| record.correlation),
             wait_on_cuda_event_id: wait.event,
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::report::{OperatorRow, Report, StageRow};
-use super::table::{Table, plain, short};
+use super::table::{Table, plain, short_apart};
 use super::text::fixed;
 
 /// Two reports and where the second differs.
@@ -147,7 +147,7 @@ fn totals(report: &Report) -> Vec<Named<'_>> {
     totals
 }
 
-/// Rows of the same name side by side.
+/// Rows of the same name, added up, side by side.
 fn differences(base: Vec<Named<'_>>, new: Vec<Named<'_>>) -> Vec<Difference> {
     let mut pairs: Vec<(&str, [Option<Amount>; 2])> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
@@ -157,7 +157,9 @@ fn differences(base: Vec<Named<'_>>, new: Vec<Named<'_>>) -> Vec<Difference> {
             if place == pairs.len() {
                 pairs.push((name, [None, None]));
             }
-            pairs[place].1[side] = Some(amount);
+            let sum = pairs[place].1[side].get_or_insert(Amount { ms: 0.0, count: 0 });
+            sum.ms += amount.ms;
+            sum.count += amount.count;
         }
     }
     let ms = |amount: Option<Amount>| amount.map_or(0.0, |amount| amount.ms);
@@ -204,7 +206,9 @@ impl fmt::Display for SideBySide<'_> {
                 "diff ms",
                 "diff",
             ];
-            let rows = section.differences.iter().map(|row| {
+            let names: Vec<&str> = section.differences.iter().map(|row| &*row.name).collect();
+            let rows = section.differences.iter().zip(short_apart(&names));
+            let rows = rows.map(|(row, name)| {
                 let count = |amount: &Option<Amount>| {
                     amount.map_or_else(|| "-".to_owned(), |amount| amount.count.to_string())
                 };
@@ -213,7 +217,7 @@ impl fmt::Display for SideBySide<'_> {
                 };
                 let percent = |percent: f64| format!("{percent:+.1} %");
                 vec![
-                    short(&row.name),
+                    name,
                     count(&row.base),
                     count(&row.new),
                     ms(&row.base),

@@ -95,6 +95,8 @@ enum ArgKey {
     Bytes,
     #[serde(rename = "est. achieved occupancy %")]
     Occupancy,
+    #[serde(rename = "warps per SM")]
+    Warps,
     #[serde(rename = "Total Allocated")]
     Allocated,
     #[serde(rename = "Device Type")]
@@ -168,7 +170,7 @@ impl<'de> Visitor<'de> for ArgsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Args, A::Error> {
         let mut args = Args::default();
-        let (mut allocated, mut device_type) = (None, None);
+        let (mut allocated, mut device_type, mut warps) = (None, None, None);
         while let Some(key) = map.next_key()? {
             if matches!(key, ArgKey::Other) {
                 map.next_value::<IgnoredAny>()?;
@@ -179,11 +181,16 @@ impl<'de> Visitor<'de> for ArgsVisitor {
                 ArgKey::Correlation => args.correlation = number.positive(),
                 ArgKey::Bytes => args.bytes = number.bytes(1.0).unwrap_or(0),
                 ArgKey::Occupancy => args.occupancy_pct = number.percent(),
+                ArgKey::Warps => warps = number.0,
                 ArgKey::Allocated => allocated = number.bytes(1.0),
                 ArgKey::DeviceType => device_type = number.integer(),
                 ArgKey::Resident => args.host_resident = number.bytes(1024.0 * 1024.0),
                 ArgKey::Other => {}
             }
+        }
+        // Kineto writes 0 where it could not tell; one warp of 64 is 2 % already.
+        if warps >= Some(1.0) {
+            args.occupancy_pct = args.occupancy_pct.filter(|percent| *percent > 0.0);
         }
         if device_type == Some(1) {
             args.device_allocated = allocated;

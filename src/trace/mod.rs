@@ -15,6 +15,7 @@ mod page;
 mod picture;
 mod read;
 pub mod report;
+mod strings;
 mod svg;
 mod table;
 #[cfg(test)]

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What a name takes besides its text, about.
+const OVERHEAD_BYTES: usize = 64;
+
 /// A name in [`Names`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct NameId(u32);
@@ -11,7 +14,9 @@ pub(super) struct NameId(u32);
 #[derive(Debug, Default)]
 pub(super) struct Names {
     ids: HashMap<Arc<str>, NameId>,
-    names: Vec<Arc<str>>,
+    all: Vec<Arc<str>>,
+    /// What they take.
+    pub(super) bytes: usize,
 }
 
 impl Names {
@@ -20,15 +25,16 @@ impl Names {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let id = NameId(u32::try_from(self.names.len()).expect("events are fewer than 2^32"));
+        let id = NameId(u32::try_from(self.all.len()).expect("events are fewer than 2^32"));
+        self.bytes += name.len() + OVERHEAD_BYTES;
         let name: Arc<str> = name.into();
         self.ids.insert(name.clone(), id);
-        self.names.push(name);
+        self.all.push(name);
         id
     }
 
     /// The name of `id`.
     pub(super) fn get(&self, id: NameId) -> &Arc<str> {
-        &self.names[id.0 as usize]
+        &self.all[id.0 as usize]
     }
 }

@@ -8,6 +8,8 @@ use crate::files::read_bounded;
 use crate::output::Recipe;
 
 const MAX_BYTES: u64 = 128 << 20;
+/// Of a text that is compressed in the file.
+const MAX_RECIPE_BYTES: usize = 1 << 20;
 
 /// A PNG and what its recipe says.
 #[derive(Debug)]
@@ -25,10 +27,14 @@ impl Picture {
             path: path.to_owned(),
             message: format!("not a PNG: {error}"),
         })?;
-        let chunks = reader.info().utf8_text.iter();
-        let recipe = chunks
-            .filter(|chunk| chunk.keyword == "qwen-gen")
-            .find_map(|chunk| serde_json::from_str(&chunk.get_text().ok()?).ok());
+        let mut chunks = reader.info().utf8_text.clone();
+        let mut own = chunks
+            .iter_mut()
+            .filter(|chunk| chunk.keyword == "qwen-gen");
+        let recipe = own.find_map(|chunk| {
+            chunk.decompress_text_with_limit(MAX_RECIPE_BYTES).ok()?;
+            serde_json::from_str(&chunk.get_text().ok()?).ok()
+        });
         Ok(Self { png, recipe })
     }
 

@@ -14,10 +14,15 @@ use serde::de::{
 
 use super::event::{Category, Event, EventSeed, Phase};
 use super::events::{Events, HostKind, HostRange, MemorySample, Span, Work, WorkKind};
+use super::strings::ShortStrings;
 use crate::error::{Error, Result};
 
-/// What is kept of so many fits into 2 GB; no viewer shows a tenth of them.
+/// What is kept of so many, with their names, fits into 2 GB; no viewer shows a tenth of them.
 const MAX_EVENTS: u64 = 24_000_000;
+const MAX_NAMES_BYTES: usize = 128 << 20;
+const MAX_DEVICES: usize = 64;
+/// What the parser holds of the file at once.
+const MAX_STRING_BYTES: usize = 16 << 20;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -38,14 +43,15 @@ impl Events {
 }
 
 /// The JSON in the file.
-fn open(path: &Path) -> std::io::Result<Box<dyn Read>> {
+fn open(path: &Path) -> std::io::Result<impl Read> {
     let mut file = BufReader::with_capacity(BUFFER_BYTES, File::open(path)?);
-    Ok(if file.fill_buf()?.starts_with(&GZIP_MAGIC) {
-        let json = MultiGzDecoder::new(file);
-        Box::new(BufReader::with_capacity(BUFFER_BYTES, json))
+    let json: Box<dyn Read> = if file.fill_buf()?.starts_with(&GZIP_MAGIC) {
+        Box::new(MultiGzDecoder::new(file))
     } else {
         Box::new(file)
-    })
+    };
+    let json = ShortStrings::new(json, MAX_STRING_BYTES);
+    Ok(BufReader::with_capacity(BUFFER_BYTES, json))
 }
 
 /// Parses a trace's JSON.
@@ -114,9 +120,7 @@ impl<'de> Visitor<'de> for Top {
                     found = true;
                 }
                 TopKey::DeviceProperties => {
-                    let devices: Vec<Device> = map.next_value()?;
-                    let names = devices.into_iter().filter_map(|device| device.name);
-                    self.events.devices = names.collect();
+                    map.next_value_seed(Devices(&mut self.events.devices))?;
                 }
                 TopKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -126,6 +130,37 @@ impl<'de> Visitor<'de> for Top {
         } else {
             Err(A::Error::missing_field("traceEvents"))
         }
+    }
+}
+
+/// The list of devices, of which names are kept.
+struct Devices<'a>(&'a mut Vec<String>);
+
+impl<'de> DeserializeSeed<'de> for Devices<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Devices<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of devices")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        self.0.clear();
+        while let Some(Device { name }) = list.next_element()? {
+            if self.0.len() == MAX_DEVICES {
+                let message = format!("more than {MAX_DEVICES} devices");
+                return Err(A::Error::custom(message));
+            }
+            self.0.extend(name);
+        }
+        Ok(())
     }
 }
 
@@ -150,10 +185,13 @@ impl<'de> Visitor<'de> for List<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while let Some(event) = list.next_element_seed(EventSeed(&mut self.0.events.names))? {
             self.0.add(&event);
-            if self.0.events.count > MAX_EVENTS {
-                return Err(A::Error::custom(format_args!(
-                    "more than {MAX_EVENTS} events"
-                )));
+            let events = &self.0.events;
+            if events.count > MAX_EVENTS {
+                let message = format!("more than {MAX_EVENTS} events");
+                return Err(A::Error::custom(message));
+            }
+            if events.names.bytes > MAX_NAMES_BYTES {
+                return Err(A::Error::custom("too many different names"));
             }
         }
         Ok(())

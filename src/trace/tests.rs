@@ -76,6 +76,34 @@ fn two_traces_side_by_side() {
 }
 
 #[test]
+fn rows_of_one_name_are_compared_as_their_sum() {
+    let stage = |at| {
+        format!(
+            r#"{{"ph": "X", "cat": "user_annotation", "name": "STAGE Decoding", "pid": 1, "tid": 1, "ts": {at}, "dur": 500}}"#
+        )
+    };
+    let trace = format!(r#"{{"traceEvents": [{}, {}]}}"#, stage(0), stage(1000));
+    let comparison = Comparison::new(report(&trace), report(&trace));
+    let stages = &comparison.differences[1].differences;
+    assert_eq!(stages.len(), 1);
+    let amount = stages[0].base.unwrap();
+    assert_eq!((amount.ms, amount.count), (1.0, 2));
+}
+
+#[test]
+fn no_occupancy_is_not_an_occupancy_of_nothing() {
+    let occupancy = |warps: &str| {
+        let args = format!(r#"{{"est. achieved occupancy %": 0, "warps per SM": {warps}}}"#);
+        let kernel = format!(
+            r#"{{"ph": "X", "cat": "kernel", "name": "k", "ts": 0, "dur": 1, "args": {args}}}"#
+        );
+        report(&format!(r#"{{"traceEvents": [{kernel}]}}"#)).kernels[0].occupancy_pct
+    };
+    assert_eq!(occupancy("8.7"), None);
+    assert_eq!(occupancy("0.24"), Some(0.0));
+}
+
+#[test]
 fn an_empty_list_of_events_is_a_trace() {
     let report = report("{\"traceEvents\": []}");
     assert_eq!(report.events, 0);
@@ -101,6 +129,13 @@ fn what_is_no_trace_is_an_error() {
         let error = parse(json.as_bytes()).unwrap_err().to_string();
         assert!(error.contains(why), "{json}: {error}");
     }
+    let devices = "{\"name\": \"x\"},".repeat(65);
+    let many = format!(
+        "{{\"deviceProperties\": [{}]}}",
+        devices.trim_end_matches(',')
+    );
+    let error = parse(many.as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("more than 64 devices"), "{error}");
     let nested = format!("{{\"traceEvents\": [{}", "[".repeat(100_000));
     assert!(parse(nested.as_bytes()).is_err());
 }

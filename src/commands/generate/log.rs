@@ -128,8 +128,12 @@ pub(super) fn summarise(report: &PerfReport, console: &Console) {
     let summary = report.summary();
     let s = |ms: f64| format!("{:.2} s", ms / 1e3);
     let steps = summary.steps.map_or(String::new(), |steps| {
+        let request = match report.requests.len() {
+            0 => String::new(),
+            _ => format!(" of request {}", steps.worst_request),
+        };
         format!(
-            " (median step {:.1} ms, worst {:.1} ms at step {})",
+            " (median step {:.1} ms, worst {:.1} ms at step {}{request})",
             steps.median_ms, steps.worst_ms, steps.worst_step
         )
     });

@@ -120,10 +120,15 @@ impl Run {
         }
     }
 
+    /// The first request is that of the run for upstream, with all prompts.
     pub(super) fn request_facts(&self, index: usize) -> RequestFacts {
+        let prompts = || match index {
+            0 => self.prompts(),
+            _ => vec![self.request.images[index].prompt.clone()],
+        };
         RequestFacts {
             request_id: self.request_id(index),
-            prompt: self.request.prompt_file.is_none().then(|| self.prompts()),
+            prompt: self.request.prompt_file.is_none().then(prompts),
         }
     }
 

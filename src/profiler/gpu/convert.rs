@@ -1,12 +1,13 @@
 //! From CUPTI's records to the device's part of a trace: pure, so that it is tested without a GPU.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::occupancy;
 use super::records::{Facts, Records};
 use crate::profiler::clock::Timestamp;
 use crate::profiler::trace::{
-    Call, DeviceAnnotation, DeviceTrace, HostKind, HostRange, MemoryEvent, Queue, Work, WorkKind,
+    Call, DeviceAnnotation, DeviceTrace, EventRecord, HostKind, HostRange, MemoryEvent, Queue,
+    Wait, Work, WorkKind,
 };
 
 /// Puts records in order, joins them with the host ranges and derives what they do not say.
@@ -21,6 +22,7 @@ pub(super) fn device_trace(
         calls,
         mut work,
         mut waits,
+        mut events,
         overheads,
         mut memory,
         external_ids,
@@ -43,6 +45,7 @@ pub(super) fn device_trace(
         }
     }
     in_order(&mut work);
+    join(&mut waits, &mut events);
     waits.sort_by_key(|wait| wait.start);
     total(&mut memory, facts.allocated, facts.reserved);
     let mut warnings = Vec::new();
@@ -92,6 +95,20 @@ fn in_order(work: &mut [Work]) {
         // Nothing that ran took no time.
         current.end = current.end.max(Timestamp(current.start.0 + 1));
         free_from = Some((current.queue, current.end));
+    }
+}
+
+/// Finds what each wait for an event waits for: where the event was put into a stream last before it.
+fn join(waits: &mut [Wait], events: &mut HashMap<u32, Vec<EventRecord>>) {
+    for records in events.values_mut() {
+        records.sort_by_key(|record| record.correlation);
+    }
+    for wait in waits {
+        wait.event_record = wait.event.and_then(|event| {
+            let records = events.get(&event)?;
+            let before = records.partition_point(|record| record.correlation < wait.correlation);
+            records[..before].last().copied()
+        });
     }
 }
 

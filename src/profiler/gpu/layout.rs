@@ -2,7 +2,7 @@
 //!
 //! Later versions of a record add fields at its end and move none, so these are the beginnings of
 //! `CUpti_ActivityKernel9`, `Memcpy5`, `Memset4`, `API`, `ExternalCorrelation`, `Overhead2`,
-//! `Synchronization` and `Memory3` (CUDA 12.0) and of those after them (seen in 13.0). Numbers where
+//! `CudaEvent`, `Synchronization` and `Memory3` (CUDA 12.0) and of those after them (seen in 13.0). Numbers where
 //! C has enumerations: a value that is not known here must be no harm. The offsets that the
 //! assertions name are those of `cupti_activity.h`.
 #![expect(clippy::struct_field_names, reason = "named as in the header")]
@@ -19,6 +19,7 @@ pub(super) mod kind {
     pub(in super::super) const RUNTIME: u32 = 5;
     pub(in super::super) const CONCURRENT_KERNEL: u32 = 10;
     pub(in super::super) const OVERHEAD: u32 = 17;
+    pub(in super::super) const CUDA_EVENT: u32 = 36;
     pub(in super::super) const SYNCHRONIZATION: u32 = 38;
     pub(in super::super) const EXTERNAL_CORRELATION: u32 = 39;
     pub(in super::super) const MEMORY2: u32 = 49;
@@ -139,6 +140,17 @@ pub(super) struct Overhead {
     pub(super) end: u64,
 }
 
+/// An event put into a stream.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub(super) struct CudaEvent {
+    pub(super) kind: u32,
+    pub(super) correlation_id: u32,
+    context_id: u32,
+    pub(super) stream_id: u32,
+    pub(super) event_id: u32,
+}
+
 /// A wait.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -195,6 +207,7 @@ const _: () = assert!(
         && offset_of!(Api, correlation_id) == 32
         && offset_of!(ExternalCorrelation, correlation_id) == 16
         && offset_of!(Overhead, end) == 32
+        && offset_of!(CudaEvent, event_id) == 16
         && offset_of!(Synchronization, event_id) == 36
         && offset_of!(Memory, device_id) == 52
         && offset_of!(Memory, pool_type) == 80

@@ -5,11 +5,14 @@ use std::ffi::{CStr, c_char};
 
 use super::cupti::{Buffer, Cupti};
 use super::layout::{
-    self, ExternalCorrelation, Kernel, Memcpy, Memory, Memset, Overhead, Synchronization, kind,
+    self, CudaEvent, ExternalCorrelation, Kernel, Memcpy, Memory, Memset, Overhead,
+    Synchronization, kind,
 };
 use super::records::Records;
 use crate::profiler::clock::Timestamp;
-use crate::profiler::trace::{self, Api, Call, MemoryEvent, Name, Queue, Wait, Work, WorkKind};
+use crate::profiler::trace::{
+    self, Api, Call, EventRecord, MemoryEvent, Name, Queue, Wait, Work, WorkKind,
+};
 
 /// `CUPTI_SYNCHRONIZATION_INVALID_VALUE`: no stream, no event.
 const NONE: u32 = u32::MAX;
@@ -69,6 +72,7 @@ impl<'a> Parser<'a> {
                 kind::DRIVER | kind::RUNTIME => self.call(&read(record)),
                 kind::EXTERNAL_CORRELATION => self.external(&read(record)),
                 kind::OVERHEAD => self.overhead(&read(record)),
+                kind::CUDA_EVENT => self.event(&read(record)),
                 kind::SYNCHRONIZATION => self.wait(&read(record)),
                 kind::MEMORY2 => self.memory(&read(record)),
                 _ => {}
@@ -187,6 +191,16 @@ impl<'a> Parser<'a> {
         });
     }
 
+    fn event(&mut self, record: &CudaEvent) {
+        let recorded = EventRecord {
+            stream: record.stream_id,
+            correlation: record.correlation_id,
+        };
+        (self.records.events.entry(record.event_id))
+            .or_default()
+            .push(recorded);
+    }
+
     fn wait(&mut self, record: &Synchronization) {
         let known = |number: u32| (number != NONE).then_some(number);
         let (kind, has_stream) = match record.sync_kind {
@@ -205,6 +219,7 @@ impl<'a> Parser<'a> {
             end: Timestamp(record.end),
             correlation: record.correlation_id,
             event: known(record.event_id),
+            event_record: None,
         });
     }
 

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::profiler::trace::{Call, DeviceProperties, MemoryEvent, Overhead, Versions, Wait, Work};
+use crate::profiler::trace::{
+    Call, DeviceProperties, EventRecord, MemoryEvent, Overhead, Versions, Wait, Work,
+};
 
 /// Events as the records had them. What follows from other events (ids of host ranges, shares of
 /// the device, totals of memory) is not set.
@@ -11,6 +13,8 @@ pub(in crate::profiler) struct Records {
     pub(super) calls: Vec<Call>,
     pub(super) work: Vec<Work>,
     pub(super) waits: Vec<Wait>,
+    /// Where each event was put into streams.
+    pub(super) events: HashMap<u32, Vec<EventRecord>>,
     pub(super) overheads: Vec<Overhead>,
     pub(super) memory: Vec<MemoryEvent>,
     /// The host range open around the call with a correlation.

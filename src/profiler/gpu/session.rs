@@ -18,7 +18,7 @@ const NEEDED: [(u32, &str); 2] = [
     (kind::DRIVER, "driver calls"),
 ];
 /// What else is recorded.
-const OTHERS: [(u32, &str); 7] = [
+const OTHERS: [(u32, &str); 8] = [
     (kind::RUNTIME, "runtime calls"),
     (kind::MEMCPY, "copies"),
     (kind::MEMSET, "sets"),
@@ -27,6 +27,7 @@ const OTHERS: [(u32, &str); 7] = [
         "links from GPU work to operators",
     ),
     (kind::SYNCHRONIZATION, "waits"),
+    (kind::CUDA_EVENT, "links from waits to what they wait for"),
     (kind::OVERHEAD, "overheads"),
     (kind::MEMORY2, "memory events"),
 ];

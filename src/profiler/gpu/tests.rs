@@ -5,8 +5,8 @@ use super::records::{Facts, Records};
 use crate::profiler::clock::Timestamp;
 use crate::profiler::testing::{call, h100, kernel, range, work};
 use crate::profiler::trace::{
-    Api, Call, DeviceTrace, HostKind, HostRange, MemoryEvent, Name, Trace, Versions, Wait, Work,
-    WorkKind,
+    Api, Call, DeviceTrace, EventRecord, HostKind, HostRange, MemoryEvent, Name, Trace, Versions,
+    Wait, Work, WorkKind,
 };
 
 fn launch(correlation: u32, start: u64, end: u64) -> Work {
@@ -216,20 +216,24 @@ fn memory_totals_follow_from_the_baseline() {
     assert_eq!(totals, [(1512, 4096), (10_512, 10_512), (10_000, 10_000)]);
 }
 
-#[test]
-fn waits_are_in_order() {
-    let wait = |start| Wait {
-        kind: "Stream Sync",
+fn wait(start: u64, correlation: u32, event: Option<u32>) -> Wait {
+    Wait {
+        kind: "Stream Wait Event",
         device: 0,
         context: 1,
         stream: Some(7),
         start: Timestamp(start),
         end: Timestamp(start + 5),
-        correlation: 1,
-        event: None,
-    };
+        correlation,
+        event,
+        event_record: None,
+    }
+}
+
+#[test]
+fn waits_are_in_order() {
     let records = Records {
-        waits: vec![wait(20), wait(10)],
+        waits: vec![wait(20, 2, None), wait(10, 1, None)],
         ..Records::default()
     };
     let (device, _) = convert(records, &[]);
@@ -237,4 +241,27 @@ fn waits_are_in_order() {
         times(&device.waits, |wait| (wait.start, wait.end)),
         [(10, 15), (20, 25)]
     );
+}
+
+#[test]
+fn a_wait_is_for_the_last_record_of_its_event_before_it() {
+    let record = |stream, correlation| EventRecord {
+        stream,
+        correlation,
+    };
+    let records = Records {
+        waits: vec![
+            wait(10, 5, Some(1)),
+            wait(20, 9, Some(1)),
+            wait(30, 2, Some(1)),
+            wait(40, 10, Some(2)),
+            wait(50, 11, None),
+        ],
+        events: [(1, vec![record(8, 7), record(7, 3)])].into(),
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &[]);
+    let found: Vec<_> = device.waits.iter().map(|wait| wait.event_record).collect();
+    let expected = [Some(record(7, 3)), Some(record(8, 7)), None, None, None];
+    assert_eq!(found, expected);
 }
