@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::spans::{Installed, RangeListener, SpanRecorder};
+use super::spans::{Installed, SpanListener, SpanRecorder};
 use super::trace::Name;
 use crate::error::Result;
 use crate::pipeline::{Observer, Stage};
@@ -72,15 +72,15 @@ impl Observer for Nvtx {
 }
 
 /// Marks the spans it is told of.
-pub(super) fn listener() -> Box<dyn RangeListener> {
+pub(super) fn listener() -> Box<dyn SpanListener> {
     Box::new(Spans)
 }
 
 #[derive(Debug)]
 struct Spans;
 
-impl RangeListener for Spans {
-    fn begin(&self, _external_id: u64, name: &Name) {
+impl SpanListener for Spans {
+    fn begin(&self, name: &Name) {
         push(name.to_string());
     }
 

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 
 use super::clock::{self, Timestamp};
 use super::gpu::Session;
-use super::spans::{Installed, Listeners, MAX_RANGES, RangeListener, SpanRecorder};
+use super::spans::{Installed, MAX_RANGES, SpanListener, SpanRecorder};
 use super::thread;
 use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
 use crate::device;
@@ -48,14 +48,10 @@ impl Recording {
     pub(super) fn start(
         device: &Device,
         gpu: Option<Session>,
-        spans: Option<Box<dyn RangeListener>>,
+        listener: Option<Box<dyn SpanListener>>,
     ) -> Self {
         let thread = thread::current();
-        let listeners = Listeners {
-            ranges: gpu.as_ref().map(Session::listener),
-            spans,
-        };
-        let spans = Arc::new(SpanRecorder::new(thread, listeners));
+        let spans = Arc::new(SpanRecorder::new(thread, listener));
         Self {
             device: device.clone(),
             gpu,

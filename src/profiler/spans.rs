@@ -23,9 +23,9 @@ pub const MAX_RANGES: usize = 2 << 20;
 /// The id of spans beyond [`MAX_RANGES`].
 const LOST: u64 = u64::MAX;
 
-/// Told when a range begins and ends.
-pub(super) trait RangeListener: Debug + Send + Sync {
-    fn begin(&self, external_id: u64, name: &Name);
+/// Told when a span begins and ends.
+pub(super) trait SpanListener: Debug + Send + Sync {
+    fn begin(&self, name: &Name);
     fn end(&self);
 }
 
@@ -36,17 +36,8 @@ pub(super) struct SpanRecorder {
     max_ranges: usize,
     /// Whether ranges are kept when they have ended.
     keeps: bool,
-    listeners: Listeners,
+    listener: Option<Box<dyn SpanListener>>,
     ranges: Mutex<Ranges>,
-}
-
-/// Who is told of ranges.
-#[derive(Debug, Default)]
-pub(super) struct Listeners {
-    /// Of all.
-    pub(super) ranges: Option<Box<dyn RangeListener>>,
-    /// Of spans: those who name the profiler's own ranges themselves.
-    pub(super) spans: Option<Box<dyn RangeListener>>,
 }
 
 #[derive(Debug, Default)]
@@ -66,25 +57,21 @@ pub(super) struct Recorded {
 }
 
 impl SpanRecorder {
-    pub(super) fn new(thread: u32, listeners: Listeners) -> Self {
+    pub(super) fn new(thread: u32, listener: Option<Box<dyn SpanListener>>) -> Self {
         Self {
             thread,
             max_ranges: MAX_RANGES,
             keeps: true,
-            listeners,
+            listener,
             ranges: Mutex::default(),
         }
     }
 
     /// Keeps nothing and tells `listener` of spans.
-    pub(super) fn passing_on(listener: Box<dyn RangeListener>) -> Self {
-        let listeners = Listeners {
-            ranges: None,
-            spans: Some(listener),
-        };
+    pub(super) fn passing_on(listener: Box<dyn SpanListener>) -> Self {
         Self {
             keeps: false,
-            ..Self::new(0, listeners)
+            ..Self::new(0, Some(listener))
         }
     }
 
@@ -97,7 +84,7 @@ impl SpanRecorder {
     pub(super) fn begin(&self, name: Name) -> u64 {
         let mut ranges = self.lock();
         let id = self.add(HostKind::Annotation, name, None, &mut ranges);
-        self.start(id, ranges.get_mut(id));
+        start(ranges.get_mut(id));
         id
     }
 
@@ -113,9 +100,6 @@ impl SpanRecorder {
             // Those that began after it were inside it.
             let before = ranges.all.partition_point(|range| range.external_id < id);
             ranges.all.truncate(before);
-        }
-        if let Some(listener) = &self.listeners.ranges {
-            listener.end();
         }
     }
 
@@ -164,18 +148,14 @@ impl SpanRecorder {
         external_id
     }
 
-    fn start(&self, id: u64, range: Option<&mut HostRange>) {
-        let Some(range) = range else {
-            return;
-        };
-        range.start = Timestamp::now();
-        if let Some(listener) = &self.listeners.ranges {
-            listener.begin(id, &range.name);
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Ranges> {
         self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start(range: Option<&mut HostRange>) {
+    if let Some(range) = range {
+        range.start = Timestamp::now();
     }
 }
 
@@ -274,20 +254,19 @@ impl Subscriber for SpanRecorder {
     fn event(&self, _event: &Event<'_>) {}
 
     fn enter(&self, span: &Id) {
-        let id = span.into_u64();
         let mut ranges = self.lock();
-        let range = ranges.get_mut(id);
-        if let (Some(range), Some(listener)) = (&range, &self.listeners.spans) {
-            listener.begin(id, &range.name);
+        let range = ranges.get_mut(span.into_u64());
+        if let (Some(range), Some(listener)) = (&range, &self.listener) {
+            listener.begin(&range.name);
         }
-        self.start(id, range);
+        start(range);
     }
 
     fn exit(&self, span: &Id) {
         let id = span.into_u64();
         self.end(id);
         if id != LOST
-            && let Some(listener) = &self.listeners.spans
+            && let Some(listener) = &self.listener
         {
             listener.end();
         }

@@ -25,27 +25,23 @@ pub(super) fn device_trace(
         mut events,
         overheads,
         mut memory,
-        external_ids,
         dropped,
         lost_bytes,
     } = records;
-    // Ranges that the bound cut off have ids, too.
-    let known = |correlation: u32| {
-        let id = external_ids.get(&correlation).copied()?;
-        (1..=host.len() as u64).contains(&id).then_some(id)
-    };
     let mut calls = outermost(calls);
-    for call in &mut calls {
-        call.external_id = known(call.correlation);
-    }
+    join_with_host(&mut calls, host);
+    let ids = calls
+        .iter()
+        .map(|call| (call.correlation, call.external_id));
+    let ids: HashMap<u32, Option<u64>> = ids.collect();
     for work in &mut work {
-        work.external_id = known(work.correlation);
+        work.external_id = ids.get(&work.correlation).copied().flatten();
         if let WorkKind::Kernel(kernel) = &mut work.kind {
             occupancy::derive(&facts.properties, kernel);
         }
     }
     in_order(&mut work);
-    join(&mut waits, &mut events);
+    join_with_events(&mut waits, &mut events);
     waits.sort_by_key(|wait| wait.start);
     total(&mut memory, facts.allocated, facts.reserved);
     let mut warnings = Vec::new();
@@ -70,6 +66,30 @@ fn outermost(mut calls: Vec<Call>) -> Vec<Call> {
     let mut seen = HashSet::new();
     calls.retain(|call| call.correlation > 0 && seen.insert(call.correlation));
     calls
+}
+
+/// Gives each call the id of the innermost range around it. Both have one clock, so no ids need be
+/// passed through CUPTI, which would make a record for each call and cost the host its time.
+///
+/// `calls` are in order on each thread; `host`, all of one thread, is in the order in which ranges began.
+fn join_with_host(calls: &mut [Call], host: &[HostRange]) {
+    let Some(thread) = host.first().map(|range| range.thread) else {
+        return;
+    };
+    let mut open: Vec<&HostRange> = Vec::new();
+    let mut host = host.iter().peekable();
+    for call in calls.iter_mut().filter(|call| call.thread == thread) {
+        while let Some(range) = host.next_if(|range| range.start <= call.start) {
+            while open.last().is_some_and(|outer| outer.end < range.end) {
+                open.pop();
+            }
+            open.push(range);
+        }
+        while open.last().is_some_and(|range| range.end < call.end) {
+            open.pop();
+        }
+        call.external_id = open.last().map(|range| range.external_id);
+    }
 }
 
 /// Sorts work by stream and time, and makes it disjoint on each stream.
@@ -99,7 +119,7 @@ fn in_order(work: &mut [Work]) {
 }
 
 /// Finds what each wait for an event waits for: where the event was put into a stream last before it.
-fn join(waits: &mut [Wait], events: &mut HashMap<u32, Vec<EventRecord>>) {
+fn join_with_events(waits: &mut [Wait], events: &mut HashMap<u32, Vec<EventRecord>>) {
     for records in events.values_mut() {
         records.sort_by_key(|record| record.correlation);
     }

@@ -22,10 +22,24 @@ const BUFFER_WORDS: usize = (4 << 20) / size_of::<u64>();
 const FLUSH_FORCED: u32 = 1;
 /// `CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM`: the numbers that the system gives threads.
 const THREAD_ID_SYSTEM: u32 = 1;
-/// `CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0`.
-const CUSTOM0: u32 = 3;
 /// `CUPTI_CB_DOMAIN_DRIVER_API` and `CUPTI_CB_DOMAIN_RUNTIME_API`.
 const DOMAINS: (u32, u32) = (1, 2);
+
+/// Calls that ask and change nothing. Libraries make several around each kernel; a record of every one
+/// would slow the host down and fill half of a trace.
+const QUESTIONS: [&str; 9] = [
+    "cuCtxGetCurrent",
+    "cuDeviceGet",
+    "cuGetErrorString",
+    "cuKernelGetAttribute",
+    "cuModuleGetFunction",
+    "cudaGetDevice",
+    "cudaGetErrorString",
+    "cudaGetLastError",
+    "cudaStreamIsCapturing",
+];
+/// More than there are functions of a domain.
+const MAX_CBID: u32 = 2000;
 
 type Requested = extern "C" fn(*mut *mut u8, *mut usize, *mut usize);
 type Completed = extern "C" fn(*mut c_void, u32, *mut u8, usize, usize);
@@ -35,11 +49,11 @@ type Clock = extern "C" fn() -> u64;
 pub(super) struct Cupti {
     activity_disable: unsafe extern "C" fn(u32) -> u32,
     activity_enable: unsafe extern "C" fn(u32) -> u32,
+    /// Of the driver and of the runtime, where the library has them.
+    enable_call: Option<[unsafe extern "C" fn(u32, u8) -> u32; 2]>,
     flush_all: unsafe extern "C" fn(u32) -> u32,
     get_next_record: unsafe extern "C" fn(*mut u8, usize, *mut *mut u8) -> u32,
     get_num_dropped: unsafe extern "C" fn(*mut c_void, u32, *mut usize) -> u32,
-    pop_external_id: unsafe extern "C" fn(u32, *mut u64) -> u32,
-    push_external_id: unsafe extern "C" fn(u32, u64) -> u32,
     register_callbacks: unsafe extern "C" fn(Requested, Completed) -> u32,
     register_clock: unsafe extern "C" fn(Clock) -> u32,
     get_callback_name: unsafe extern "C" fn(u32, u32, *mut *const c_char) -> u32,
@@ -156,14 +170,19 @@ impl Cupti {
                 *symbol.map_err(|error| error.to_string())?
             }};
         }
+        let enable_call = || {
+            Ok::<_, String>([
+                function!(b"cuptiActivityEnableDriverApi\0"),
+                function!(b"cuptiActivityEnableRuntimeApi\0"),
+            ])
+        };
         Ok(Self {
+            enable_call: enable_call().ok(),
             activity_disable: function!(b"cuptiActivityDisable\0"),
             activity_enable: function!(b"cuptiActivityEnable\0"),
             flush_all: function!(b"cuptiActivityFlushAll\0"),
             get_next_record: function!(b"cuptiActivityGetNextRecord\0"),
             get_num_dropped: function!(b"cuptiActivityGetNumDroppedRecords\0"),
-            pop_external_id: function!(b"cuptiActivityPopExternalCorrelationId\0"),
-            push_external_id: function!(b"cuptiActivityPushExternalCorrelationId\0"),
             register_callbacks: function!(b"cuptiActivityRegisterCallbacks\0"),
             register_clock: function!(b"cuptiActivityRegisterTimestampCallback\0"),
             get_callback_name: function!(b"cuptiGetCallbackName\0"),
@@ -199,23 +218,35 @@ impl Cupti {
         self.check(unsafe { (self.activity_enable)(kind) })
     }
 
+    /// Records no more [`QUESTIONS`], until a kind of calls is enabled again.
+    pub(super) fn leave_out_questions(&self) {
+        static CBIDS: OnceLock<Vec<(Api, u32)>> = OnceLock::new();
+        let Some([driver, runtime]) = self.enable_call else {
+            return;
+        };
+        let cbids = CBIDS.get_or_init(|| {
+            let all = |api| (1..MAX_CBID).map(move |cbid| (api, cbid));
+            let all = all(Api::Driver).chain(all(Api::Runtime));
+            let asks = |(api, cbid): &(Api, u32)| {
+                let name = self.function_name(*api, *cbid);
+                name.is_some_and(|name| QUESTIONS.contains(&name))
+            };
+            all.filter(asks).collect()
+        });
+        for (api, cbid) in cbids {
+            let enable = match api {
+                Api::Driver => driver,
+                Api::Runtime => runtime,
+            };
+            // SAFETY: numbers. A call that is recorded all the same is no harm.
+            let _ = unsafe { enable(*cbid, 0) };
+        }
+    }
+
     /// Stops recording a kind of activity.
     pub(super) fn disable(&self, kind: u32) {
         // SAFETY: as above. What was not enabled stays disabled.
         let _ = unsafe { (self.activity_disable)(kind) };
-    }
-
-    /// Calls that follow on this thread belong to host range `id`.
-    pub(super) fn push_external_id(&self, id: u64) {
-        // SAFETY: numbers.
-        let _ = unsafe { (self.push_external_id)(CUSTOM0, id) };
-    }
-
-    /// Ends the innermost [`Cupti::push_external_id`].
-    pub(super) fn pop_external_id(&self) {
-        let mut id = 0;
-        // SAFETY: `id` is a place for the result.
-        let _ = unsafe { (self.pop_external_id)(CUSTOM0, &raw mut id) };
     }
 
     /// Everything recorded so far, and the bytes that were beyond the bound.
@@ -247,7 +278,7 @@ impl Cupti {
         }
     }
 
-    /// The name of an API function.
+    /// The name of an API function, without the version that CUPTI adds to the runtime's.
     pub(super) fn function_name(&self, api: Api, cbid: u32) -> Option<&'static str> {
         let domain = match api {
             Api::Driver => DOMAINS.0,
@@ -257,7 +288,8 @@ impl Cupti {
         // SAFETY: `name` is a place for the result.
         let code = unsafe { (self.get_callback_name)(domain, cbid, &raw mut name) };
         // SAFETY: CUPTI's names are constants of the library, which is never closed.
-        (code == 0 && !name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_str().ok())?
+        let name = (code == 0 && !name.is_null()).then(|| unsafe { CStr::from_ptr(name) })?;
+        Some(unversioned(api, name.to_str().ok()?))
     }
 
     /// CUPTI's version, as it numbers itself.
@@ -282,6 +314,18 @@ impl Cupti {
     }
 }
 
+/// Without the version of the runtime's names: `cudaLaunchKernel_v7000`.
+fn unversioned(api: Api, name: &'static str) -> &'static str {
+    match (api, name.rsplit_once("_v")) {
+        (Api::Runtime, Some((name, version)))
+            if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            name
+        }
+        _ => name,
+    }
+}
+
 impl fmt::Debug for Cupti {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cupti")
@@ -298,7 +342,7 @@ mod tests {
             Ok(cupti) => {
                 assert!(cupti.version() > 0);
                 let name = cupti.function_name(Api::Runtime, 211);
-                assert_eq!(name, Some("cudaLaunchKernel_v7000"));
+                assert_eq!(name, Some("cudaLaunchKernel"));
                 assert_eq!(cupti.function_name(Api::Driver, u32::MAX), None);
                 assert!(cupti.check(0).is_ok());
                 let error = cupti.check(35).expect_err("an error's number");
@@ -306,5 +350,21 @@ mod tests {
             }
             Err(why) => assert!(why.starts_with("CUPTI is not there: "), "{why}"),
         }
+    }
+
+    #[test]
+    fn names_have_no_version_of_cupti() {
+        assert_eq!(
+            unversioned(Api::Runtime, "cudaLaunchKernel_v7000"),
+            "cudaLaunchKernel"
+        );
+        assert_eq!(
+            unversioned(Api::Driver, "cuMemcpyHtoDAsync_v2"),
+            "cuMemcpyHtoDAsync_v2"
+        );
+        assert_eq!(
+            unversioned(Api::Runtime, "cudaMalloc_value"),
+            "cudaMalloc_value"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The records of CUPTI's buffers, as far as they are read.
 //!
 //! Later versions of a record add fields at its end and move none, so these are the beginnings of
-//! `CUpti_ActivityKernel9`, `Memcpy5`, `Memset4`, `API`, `ExternalCorrelation`, `Overhead2`,
+//! `CUpti_ActivityKernel9`, `Memcpy5`, `Memset4`, `API`, `Overhead2`,
 //! `CudaEvent`, `Synchronization` and `Memory3` (CUDA 12.0) and of those after them (seen in 13.0). Numbers where
 //! C has enumerations: a value that is not known here must be no harm. The offsets that the
 //! assertions name are those of `cupti_activity.h`.
@@ -21,7 +21,6 @@ pub(super) mod kind {
     pub(in super::super) const OVERHEAD: u32 = 17;
     pub(in super::super) const CUDA_EVENT: u32 = 36;
     pub(in super::super) const SYNCHRONIZATION: u32 = 38;
-    pub(in super::super) const EXTERNAL_CORRELATION: u32 = 39;
     pub(in super::super) const MEMORY2: u32 = 49;
 }
 
@@ -118,16 +117,6 @@ pub(super) struct Api {
     pub(super) correlation_id: u32,
 }
 
-/// The id that was pushed when a call was made.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub(super) struct ExternalCorrelation {
-    pub(super) kind: u32,
-    external_kind: u32,
-    pub(super) external_id: u64,
-    pub(super) correlation_id: u32,
-}
-
 /// A cost of recording. An object's id is two or three numbers; of a thread, process and thread.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
@@ -205,7 +194,6 @@ const _: () = assert!(
         && offset_of!(Memset, memory_kind) == 50
         && offset_of!(Memset, graph_id) == 72
         && offset_of!(Api, correlation_id) == 32
-        && offset_of!(ExternalCorrelation, correlation_id) == 16
         && offset_of!(Overhead, end) == 32
         && offset_of!(CudaEvent, event_id) == 16
         && offset_of!(Synchronization, event_id) == 36

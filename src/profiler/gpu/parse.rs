@@ -5,8 +5,7 @@ use std::ffi::{CStr, c_char};
 
 use super::cupti::{Buffer, Cupti};
 use super::layout::{
-    self, CudaEvent, ExternalCorrelation, Kernel, Memcpy, Memory, Memset, Overhead,
-    Synchronization, kind,
+    self, CudaEvent, Kernel, Memcpy, Memory, Memset, Overhead, Synchronization, kind,
 };
 use super::records::Records;
 use crate::profiler::clock::Timestamp;
@@ -70,7 +69,6 @@ impl<'a> Parser<'a> {
                 kind::MEMCPY => self.copy(&read(record)),
                 kind::MEMSET => self.set(&read(record)),
                 kind::DRIVER | kind::RUNTIME => self.call(&read(record)),
-                kind::EXTERNAL_CORRELATION => self.external(&read(record)),
                 kind::OVERHEAD => self.overhead(&read(record)),
                 kind::CUDA_EVENT => self.event(&read(record)),
                 kind::SYNCHRONIZATION => self.wait(&read(record)),
@@ -158,7 +156,7 @@ impl<'a> Parser<'a> {
             .function_names
             .entry((record.kind, record.cbid))
             .or_insert_with(|| match self.cupti.function_name(api, record.cbid) {
-                Some(name) => Name::Static(unversioned(api, name)),
+                Some(name) => Name::Static(name),
                 None => Name::Text(format!("function {}", record.cbid).into()),
             });
         self.records.calls.push(Call {
@@ -171,11 +169,6 @@ impl<'a> Parser<'a> {
             correlation: record.correlation_id,
             external_id: None,
         });
-    }
-
-    fn external(&mut self, record: &ExternalCorrelation) {
-        let ids = &mut self.records.external_ids;
-        ids.insert(record.correlation_id, record.external_id);
     }
 
     fn overhead(&mut self, record: &Overhead) {
@@ -272,18 +265,6 @@ fn demangled(name: &CStr) -> String {
         .unwrap_or_else(|| name.to_string_lossy().into_owned())
 }
 
-/// Without the version that CUPTI adds to the runtime's names: `cudaLaunchKernel_v7000`.
-fn unversioned(api: Api, name: &'static str) -> &'static str {
-    match (api, name.rsplit_once("_v")) {
-        (Api::Runtime, Some((name, version)))
-            if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) =>
-        {
-            name
-        }
-        _ => name,
-    }
-}
-
 /// `CUpti_ActivityMemcpyKind`.
 fn direction(copy_kind: u8) -> &'static str {
     const DIRECTIONS: [&str; 11] = [
@@ -336,18 +317,6 @@ mod tests {
         ] {
             assert_eq!(demangled(name), readable);
         }
-        assert_eq!(
-            unversioned(Api::Runtime, "cudaLaunchKernel_v7000"),
-            "cudaLaunchKernel"
-        );
-        assert_eq!(
-            unversioned(Api::Driver, "cuMemcpyHtoDAsync_v2"),
-            "cuMemcpyHtoDAsync_v2"
-        );
-        assert_eq!(
-            unversioned(Api::Runtime, "cudaMalloc_value"),
-            "cudaMalloc_value"
-        );
     }
 
     #[test]

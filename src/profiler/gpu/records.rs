@@ -17,8 +17,6 @@ pub(in crate::profiler) struct Records {
     pub(super) events: HashMap<u32, Vec<EventRecord>>,
     pub(super) overheads: Vec<Overhead>,
     pub(super) memory: Vec<MemoryEvent>,
-    /// The host range open around the call with a correlation.
-    pub(super) external_ids: HashMap<u32, u64>,
     /// Records that CUPTI had no room for.
     pub(super) dropped: u64,
     /// Bytes of records beyond the bound.

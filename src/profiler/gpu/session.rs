@@ -9,8 +9,7 @@ use super::layout::kind;
 use super::parse::Parser;
 use super::records::Facts;
 use crate::device::memory_use;
-use crate::profiler::spans::RangeListener;
-use crate::profiler::trace::{DeviceProperties, DeviceTrace, HostRange, Name, Versions};
+use crate::profiler::trace::{DeviceProperties, DeviceTrace, HostRange, Versions};
 
 /// Without these there is nothing to see of a device.
 const NEEDED: [(u32, &str); 2] = [
@@ -18,14 +17,10 @@ const NEEDED: [(u32, &str); 2] = [
     (kind::DRIVER, "driver calls"),
 ];
 /// What else is recorded.
-const OTHERS: [(u32, &str); 8] = [
+const OTHERS: [(u32, &str); 7] = [
     (kind::RUNTIME, "runtime calls"),
     (kind::MEMCPY, "copies"),
     (kind::MEMSET, "sets"),
-    (
-        kind::EXTERNAL_CORRELATION,
-        "links from GPU work to operators",
-    ),
     (kind::SYNCHRONIZATION, "waits"),
     (kind::CUDA_EVENT, "links from waits to what they wait for"),
     (kind::OVERHEAD, "overheads"),
@@ -103,16 +98,12 @@ impl Collector {
                     .push(format!("the trace has no {what}: {why}"));
             }
         }
+        self.cupti.leave_out_questions();
         Ok(session)
     }
 }
 
 impl Session {
-    /// Tells CUPTI which host range calls are made in.
-    pub(in crate::profiler) fn listener(&self) -> Box<dyn RangeListener> {
-        Box::new(ExternalIds(self.collector.cupti))
-    }
-
     /// Stops recording; the device has ended its work.
     pub(in crate::profiler) fn stop(&mut self) {
         if std::mem::take(&mut self.active) {
@@ -144,19 +135,5 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// Pushes the ids of host ranges.
-#[derive(Debug)]
-struct ExternalIds(&'static Cupti);
-
-impl RangeListener for ExternalIds {
-    fn begin(&self, external_id: u64, _name: &Name) {
-        self.0.push_external_id(external_id);
-    }
-
-    fn end(&self) {
-        self.0.pop_external_id();
     }
 }

@@ -14,7 +14,15 @@ fn launch(correlation: u32, start: u64, end: u64) -> Work {
 }
 
 fn call_at(correlation: u32, start: u64) -> Call {
-    call("cuLaunchKernel", Api::Driver, correlation, start)
+    called("cuLaunchKernel", Api::Driver, correlation, start)
+}
+
+/// As the records have it, without a range.
+fn called(name: &'static str, api: Api, correlation: u32, start: u64) -> Call {
+    Call {
+        external_id: None,
+        ..call(name, api, correlation, start)
+    }
 }
 
 fn annotation(name: &'static str, id: u64, start: u64, end: u64) -> HostRange {
@@ -86,24 +94,29 @@ fn streams_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn work_is_joined_with_the_host_by_external_ids() {
-    let host = [annotation("step", 1, 0, 450), operator(2, 10, 400)];
+fn work_is_joined_with_the_host_by_its_call() {
+    let host = [
+        annotation("step", 1, 0, 650),
+        operator(2, 10, 120),
+        operator(3, 120, 400),
+    ];
+    let mut elsewhere = call_at(10, 20);
+    elsewhere.thread += 1;
     let records = Records {
-        calls: vec![call_at(7, 20), call_at(8, 500), call_at(9, 700)],
+        calls: vec![call_at(7, 20), call_at(8, 500), call_at(9, 700), elsewhere],
         work: vec![
             launch(7, 200, 300),
             launch(8, 600, 700),
             launch(9, 800, 900),
+            launch(10, 900, 1000),
         ],
-        // 3 is of a range that was not kept.
-        external_ids: [(7, 2), (9, 3)].into(),
         ..Records::default()
     };
     let (device, warnings) = convert(records, &host);
     let ids: Vec<_> = device.work.iter().map(|work| work.external_id).collect();
-    assert_eq!(ids, [Some(2), None, None]);
+    assert_eq!(ids, [Some(2), Some(1), None, None]);
     let ids: Vec<_> = device.calls.iter().map(|call| call.external_id).collect();
-    assert_eq!(ids, [Some(2), None, None]);
+    assert_eq!(ids, [Some(2), Some(1), None, None]);
     assert!(warnings.is_empty());
     let WorkKind::Kernel(kernel) = &device.work[0].kind else {
         unreachable!("all work is kernels")
@@ -130,7 +143,12 @@ fn annotations_span_the_work_launched_in_them_and_nest() {
             launch(3, 1201, 1300),
             launch(4, 2000, 2100),
         ],
-        external_ids: [(1, 3), (2, 4), (3, 5), (4, 5)].into(),
+        calls: [(1, 20), (2, 60), (3, 100), (4, 150)]
+            .map(|(correlation, start)| Call {
+                end: Timestamp(start + 10),
+                ..call_at(correlation, start)
+            })
+            .into(),
         ..Records::default()
     };
     let (device, _) = convert(records, &host);
@@ -152,7 +170,7 @@ fn annotations_span_the_work_launched_in_them_and_nest() {
 fn of_calls_with_one_correlation_the_outer_one_stays() {
     let mut inner = call_at(5, 120);
     inner.end = Timestamp(150);
-    let mut outer = call("cudaLaunchKernel", Api::Runtime, 5, 100);
+    let mut outer = called("cudaLaunchKernel", Api::Runtime, 5, 100);
     outer.end = Timestamp(200);
     let records = Records {
         calls: vec![inner, outer, call_at(0, 300)],
@@ -170,9 +188,9 @@ fn what_is_missing_is_told() {
     let records = Records {
         calls: vec![
             call_at(1, 10),
-            call("cudaLaunchKernelExC", Api::Runtime, 2, 200),
-            call("cuMemcpyHtoDAsync_v2", Api::Driver, 3, 400),
-            call("cuGraphLaunch", Api::Driver, 4, 600),
+            called("cudaLaunchKernelExC", Api::Runtime, 2, 200),
+            called("cuMemcpyHtoDAsync_v2", Api::Driver, 3, 400),
+            called("cuGraphLaunch", Api::Driver, 4, 600),
         ],
         work: vec![
             launch(1, 100, 200),
