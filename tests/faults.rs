@@ -180,8 +180,8 @@ fn weights_that_lack_a_tensor_are_refused_before_any_work() {
     assert_eq!(scratch.names("outputs"), [""; 0]);
 }
 
-/// Overwrites a tensor of the random checkpoint with NaN.
-fn poison(file: &Path, tensor: &str) {
+/// Overwrites an f32 tensor of the random checkpoint.
+fn poison(file: &Path, tensor: &str, value: f32) {
     let mut bytes = fs::read(file).unwrap();
     let header_bytes = usize::try_from(u64::from_le_bytes(*bytes.first_chunk().unwrap())).unwrap();
     let header: Value = serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap();
@@ -189,27 +189,39 @@ fn poison(file: &Path, tensor: &str) {
         8 + header_bytes
             + usize::try_from(header[tensor]["data_offsets"][i].as_u64().unwrap()).unwrap()
     };
-    bytes[offset(0)..offset(1)].fill(0xff);
+    for element in bytes[offset(0)..offset(1)].chunks_exact_mut(4) {
+        element.copy_from_slice(&value.to_le_bytes());
+    }
     fs::write(file, bytes).unwrap();
 }
 
 #[test]
 fn a_result_that_is_not_finite_is_no_picture() {
-    for (file, tensor, what) in [
+    let transformer = "transformer/diffusion_pytorch_model.safetensors";
+    let vae = "vae/diffusion_pytorch_model.safetensors";
+    for (file, tensor, value, what) in [
         (
-            "transformer/diffusion_pytorch_model.safetensors",
+            transformer,
             "proj_out.bias",
+            f32::NAN,
             "the denoised latents",
         ),
         (
-            "vae/diffusion_pytorch_model.safetensors",
+            vae,
             "decoder.conv_out.bias",
+            f32::NAN,
+            "the decoded picture",
+        ),
+        (
+            vae,
+            "decoder.conv_out.bias",
+            f32::INFINITY,
             "the decoded picture",
         ),
     ] {
         let scratch = Scratch::new();
         copy_checkpoint("tiny-b", &scratch.path("model"));
-        poison(&scratch.path("model").join(file), tensor);
+        poison(&scratch.path("model").join(file), tensor, value);
         let run = scratch.generate(&["--model-path", "model", "--perf-dump-path", "perf.json"]);
         assert_eq!(
             run.failure(1),

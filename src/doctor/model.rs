@@ -94,7 +94,8 @@ pub(super) fn look_at(
     };
     let texts = checkpoint.tokenise(&[image], &sampling)?;
     let precisions = PrecisionChoices::default().or_default(device::default_dtype(&chosen.device));
-    let footprint = checkpoint.footprint(&sampling, precisions, &texts);
+    let at = (precisions, &chosen.device);
+    let footprint = checkpoint.footprint(&sampling, at, &texts);
     let budget = Budget::of(&chosen.device)?;
     let plan = MemoryPlan::new(footprint, OffloadChoices::default(), budget)?;
     Ok(Ok(Model {

@@ -10,6 +10,7 @@ use crate::config::ModelConfig;
 use crate::config::transformer::TransformerConfig;
 use crate::model::vae::BAND_ROWS;
 use crate::model::{LOADED_AT_ONCE, text_encoder, transformer, vae};
+use crate::ops::attention_scratch;
 use crate::pipeline::{Precisions, Sampling};
 use crate::weights::TensorShapes;
 
@@ -67,7 +68,7 @@ impl Footprint {
     pub fn new(
         config: &ModelConfig,
         sampling: &Sampling,
-        precisions: Precisions,
+        (precisions, on_gpu): (Precisions, bool),
         tokens: TextTokens,
     ) -> Self {
         let bytes = |count: usize, dtype: DType| (count * dtype.size_in_bytes()) as u64;
@@ -98,7 +99,7 @@ impl Footprint {
                 parameters(&vae::tensors(&config.vae), |_, _| true),
                 precisions.vae,
             ),
-            work: Workload::new(config, sampling, precisions, tokens),
+            work: Workload::new(config, sampling, (precisions, on_gpu), tokens),
         }
     }
 }
@@ -121,28 +122,48 @@ impl Workload {
     fn new(
         config: &ModelConfig,
         sampling: &Sampling,
-        precisions: Precisions,
+        (precisions, on_gpu): (Precisions, bool),
         tokens: TextTokens,
     ) -> Self {
         let branches = if sampling.uses_guidance() { 2 } else { 1 };
-        let bytes = |values: usize, dtype: DType| (values * dtype.size_in_bytes()) as u64;
-        let rows = branches * (sampling.image_seq_len() + tokens.longest);
+        // Values at once, and those of the largest matrix.
+        let bytes = |values: usize, matrix: usize, dtype: DType| {
+            let bytes = match dtype {
+                // The CPU computes in f32, from a matrix in f32; half of the values have copies in both.
+                DType::BF16 | DType::F16 if !on_gpu => 5 * values + 4 * matrix,
+                _ => values * dtype.size_in_bytes(),
+            };
+            bytes as u64
+        };
+        let tokens_at_once = sampling.image_seq_len() + tokens.longest;
+        let rows = branches * tokens_at_once;
         // Stream, normed rows, the MLP's 4 d and one more; the rotary tables are small.
-        let denoising = rows * 8 * config.transformer.inner_dim();
+        let d = config.transformer.inner_dim();
+        let mut denoising = bytes(rows * 8 * d, 4 * d * d, precisions.dit);
+        if on_gpu && precisions.dit != DType::BF16 {
+            let heads = config.transformer.num_attention_heads;
+            let in_attention = bytes(rows * 6 * d, 0, precisions.dit);
+            denoising = denoising.max(in_attention + attention_scratch(heads, tokens_at_once));
+        }
         let text = &config.text_encoder;
         // Stream, normed rows, attended rows and their sums, q with k and v; gate with up, two more.
         let kv = text.num_key_value_heads * text.head_dim();
         let encoding =
             tokens.at_once * (6 * text.hidden_size + 2 * kv + 4 * text.intermediate_size);
+        let gate_and_up = 2 * text.hidden_size * text.intermediate_size;
         // The last level: a residual block's input, its norm, two results, and cuDNN's scratch.
-        let pixels = |rows: usize| rows * sampling.width * (6 * config.vae.base_dim + 6);
+        let [.., (c_in, c_out)] = config.vae.decoder_levels();
+        let decoding = |rows: usize| {
+            let values = rows * sampling.width * (6 * c_in.max(c_out) + 6);
+            bytes(values, 0, precisions.vae)
+        };
         // Of the picture's rows; half as many again bound what the convolutions reach beside them.
         let band = 8 * 3 * BAND_ROWS / 2;
         Self {
-            text_encoding: bytes(encoding, precisions.text_encoder),
-            denoising: bytes(denoising, precisions.dit),
-            decoding: bytes(pixels(sampling.height), precisions.vae),
-            decoding_in_bands: bytes(pixels(sampling.height.min(band)), precisions.vae),
+            text_encoding: bytes(encoding, gate_and_up, precisions.text_encoder),
+            denoising,
+            decoding: decoding(sampling.height),
+            decoding_in_bands: decoding(sampling.height.min(band)),
         }
     }
 }
@@ -227,7 +248,7 @@ mod tests {
             at_once: 57,
             total: 57,
         };
-        let footprint = Footprint::new(&config, &sampling, precisions, tokens);
+        let footprint = Footprint::new(&config, &sampling, (precisions, true), tokens);
         let Footprint {
             text_encoder,
             blocks,

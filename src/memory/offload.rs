@@ -72,6 +72,7 @@ impl OffloadChoices {
             }
             PerformanceMode::Memory => {
                 let least = |offload| Offload {
+                    dit: !on_gpu,
                     vae: true,
                     ..streamed(offload, blocks)
                 };

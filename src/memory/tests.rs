@@ -87,8 +87,8 @@ fn the_first_choice_that_fits_is_taken() {
         (with_mode(PerformanceMode::Speed), gpu(48), ""),
         (memory, gpu(80), "tlv"),
         // Blocks are where they would wait.
-        (memory, cpu(48), "tv"),
-        (memory, cpu(26), "tvb"),
+        (memory, cpu(48), "tdv"),
+        (memory, cpu(26), "tdv"),
     ] {
         let taken = plan(choices, budget).unwrap();
         assert_eq!(letters(taken.offload), expected, "{choices:?} {budget:?}");

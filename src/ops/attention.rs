@@ -8,6 +8,15 @@ use rayon::prelude::*;
 use super::host::{self, Matrix, host_f32, sum, to_f32};
 use super::span::op_span;
 
+/// Largest matrix of scores on a GPU, where cuDNN does not do the shape or the dtype.
+const MAX_SCORES_BYTES: usize = 256 << 20;
+
+/// Bytes that attention in f32 then holds besides its rows: scores and their softmax.
+pub(crate) fn attention_scratch(heads: usize, tokens: usize) -> u64 {
+    let scores = heads * tokens * tokens * size_of::<f32>();
+    2 * scores.min(MAX_SCORES_BYTES) as u64
+}
+
 /// How fused rows divide into heads: q, then k, then v.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -153,13 +162,10 @@ mod fused {
 
     use candle_core::{DType, Result, Tensor};
 
-    use super::AttentionShape;
+    use super::{AttentionShape, MAX_SCORES_BYTES};
     use crate::ops::cuda::blas::{Epilogue, Operand, Product};
     use crate::ops::cuda::cudnn::AttentionPlan;
     use crate::ops::cuda::{self, Arg, Context};
-
-    /// Largest matrix of scores.
-    const MAX_SCORES_BYTES: usize = 256 << 20;
 
     pub(super) fn attention(
         qkv: &Tensor,

@@ -53,16 +53,7 @@ pub(crate) fn to_f32(tensor: &Tensor) -> Result<Tensor> {
 }
 
 /// Splits `out` into runs of whole rows and calls `f(first_row, rows)` for each, in parallel.
-pub(crate) fn par_rows(out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    par_rows_of(out, width, f);
-}
-
-/// [`par_rows`] for any elements.
-pub(crate) fn par_rows_of<T: Send>(
-    out: &mut [T],
-    width: usize,
-    f: impl Fn(usize, &mut [T]) + Sync,
-) {
+pub(crate) fn par_rows<T: Send>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     if out.is_empty() {
         return;
     }

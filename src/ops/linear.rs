@@ -146,7 +146,10 @@ pub(super) fn fused_into(
         epilogue: match (activation, &layer.bias) {
             (Activation::Identity, None) => Epilogue::None,
             (Activation::Identity, Some(_)) => Epilogue::Bias,
-            (Activation::GeluTanh, _) => Epilogue::BiasGelu,
+            (Activation::GeluTanh, Some(_)) => Epilogue::BiasGelu,
+            (Activation::GeluTanh, None) => {
+                candle_core::bail!("linear_gelu: a layer without a bias on the GPU")
+            }
         },
         bias: match &layer.bias {
             Some(bias) => cuda::address(bias, dtype)?,

@@ -29,6 +29,7 @@ pub(crate) mod streaming;
 pub(crate) mod testing;
 pub mod to_bytes;
 
+pub(crate) use attention::attention_scratch;
 pub use attention::{AttentionShape, attention};
 pub(crate) use beside::beside;
 pub use conv2d::{Conv2d, conv2d, upsample_conv2d};

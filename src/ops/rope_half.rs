@@ -23,6 +23,9 @@ pub fn rope_half(
     let _span = op_span!("qwen::rope_half", qkv, cos, sin);
     let rows = qkv.dim(0)?;
     let (width, dh, half) = (shape.qkv_width(), shape.head_dim, shape.head_dim / 2);
+    if !dh.is_multiple_of(2) {
+        candle_core::bail!("rope_half: heads of {dh} are not pairs")
+    }
     check::dims("rope_half", "qkv", qkv, &[rows, width])?;
     check::dims("rope_half", "cos", cos, &[rows, half])?;
     check::dims("rope_half", "sin", sin, &[rows, half])?;

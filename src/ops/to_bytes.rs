@@ -2,12 +2,12 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::host::{host_f32, par_rows_of, to_f32};
+use super::host::{host_f32, par_rows, to_f32};
 
 /// `round(clamp(x / 2 + 1/2, 0, 1) · 255)`, ties to even; none where a value is not finite.
 ///
 /// # Shapes
-/// `pixels`: any shape, values in `[-1, 1]`; result: its elements in order.
+/// `pixels`: any shape; result: its elements in order.
 ///
 /// # Errors
 /// When the device fails.
@@ -33,7 +33,7 @@ fn plain(pixels: &Tensor) -> Result<Option<Vec<u8>>> {
     }
     let byte = |p: f32| (p.mul_add(0.5, 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
     let mut out = vec![0u8; pixels.len()];
-    par_rows_of(&mut out, 1, |first, out| {
+    par_rows(&mut out, 1, |first, out| {
         for (out, p) in out.iter_mut().zip(&pixels[first..]) {
             *out = byte(*p);
         }

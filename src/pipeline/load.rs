@@ -92,10 +92,11 @@ impl Checkpoint {
     pub fn footprint(
         &self,
         sampling: &Sampling,
-        precisions: Precisions,
+        (precisions, device): (Precisions, &Device),
         texts: &TextEncodings,
     ) -> Footprint {
-        Footprint::new(&self.config, sampling, precisions, texts.tokens())
+        let at = (precisions, !device.is_cpu());
+        Footprint::new(&self.config, sampling, at, texts.tokens())
     }
 
     /// The components with how much their files hold.

@@ -13,7 +13,6 @@ mod networks;
 pub mod observer;
 mod rehearsal;
 mod text_encoding;
-mod timestep_preparation;
 
 pub use self::decoding::Picture;
 pub use self::load::{Checkpoint, Precisions};
@@ -173,12 +172,12 @@ impl Pipeline {
         })?;
         let transformer = networks.transformer(observer)?;
         let sigmas = run_stage(Stage::TimestepPreparation, device, observer, |_| {
-            timestep_preparation::check(schedule, transformer)
+            Ok(&schedule.sigmas[..=steps])
         })?;
         let latents = run_stage(Stage::Denoising, device, observer, |observer| {
             let denoiser = denoising::Denoiser {
                 transformer,
-                sigmas: &sigmas[..=steps],
+                sigmas,
                 true_cfg_scale: sampling.true_cfg_scale,
                 grid: sampling.grid(),
             };

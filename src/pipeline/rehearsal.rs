@@ -70,7 +70,8 @@ impl Rehearsal {
     #[must_use]
     pub fn footprint(&self) -> Footprint {
         let tokens = self.texts.tokens();
-        Footprint::new(&self.config, &self.sampling, self.precisions, tokens)
+        let at = (self.precisions, !self.device.is_cpu());
+        Footprint::new(&self.config, &self.sampling, at, tokens)
     }
 
     /// Encodes the texts of the first pass, takes one step, decodes.
@@ -157,7 +158,7 @@ mod tests {
         let texts = (checkpoint.tokenise(std::slice::from_ref(&request), &sampling)).unwrap();
         let at = (precisions, &Device::Cpu);
         let rehearsal = checkpoint.rehearsal(&request, &sampling, &texts, at);
-        let whole = checkpoint.footprint(&sampling, precisions, &texts);
+        let whole = checkpoint.footprint(&sampling, (precisions, &Device::Cpu), &texts);
         assert!(rehearsal.footprint().blocks < whole.blocks);
         rehearsal.run().unwrap();
     }

@@ -96,7 +96,7 @@ impl Shards {
         for (name, shape) in tensors {
             let (file, info) = self.find(name)?;
             // First, since quantised weights have shapes of their own.
-            file.check_dtype(name, info)?;
+            file.dtype(name, info)?;
             self.check_shape(name, (file, info), shape)?;
         }
         let is_left = |name: &&String| belongs(name) && !tensors.contains_key(*name);

@@ -50,13 +50,7 @@ impl TensorFile {
     /// # Errors
     /// A dtype that is not a plain float; a read that fails.
     pub(super) fn read(&self, tensor: &str, info: &TensorInfo, device: &Device) -> Result<Tensor> {
-        let dtype = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F64 => DType::F64,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => return Err(self.unsupported(tensor, other)),
-        };
+        let dtype = self.dtype(tensor, info)?;
         let unreadable = |error: io::Error| self.unreadable(tensor, &error);
         match device {
             #[cfg(feature = "cuda")]
@@ -75,7 +69,7 @@ impl TensorFile {
         }
     }
 
-    /// Reads a tensor with one value, on this thread.
+    /// Reads a tensor with one value.
     ///
     /// # Errors
     /// Several values, or one that is not finite; those of [`read`](Self::read).
@@ -87,20 +81,9 @@ impl TensorFile {
             );
             return Err(fault(&self.name, message));
         }
-        let value = match info.dtype {
-            Dtype::F32 => self
-                .first(info)
-                .map(|bytes| f32::from_le_bytes(bytes).into()),
-            Dtype::F64 => self.first(info).map(f64::from_le_bytes),
-            Dtype::F16 => self
-                .first(info)
-                .map(|bytes| f16::from_le_bytes(bytes).into()),
-            Dtype::BF16 => self
-                .first(info)
-                .map(|bytes| bf16::from_le_bytes(bytes).into()),
-            other => return Err(self.unsupported(tensor, other)),
-        };
-        let value: f64 = value.map_err(|error| self.unreadable(tensor, &error))?;
+        let value = self.read(tensor, info, &Device::Cpu)?;
+        let value = value.to_dtype(DType::F64)?.flatten_all()?.get(0)?;
+        let value: f64 = value.to_scalar()?;
         if value.is_finite() {
             Ok(value)
         } else {
@@ -108,10 +91,13 @@ impl TensorFile {
         }
     }
 
-    /// Refuses a tensor that [`read`](Self::read) would refuse.
-    pub(super) fn check_dtype(&self, tensor: &str, info: &TensorInfo) -> Result<()> {
+    /// The dtype of a tensor; one that is not a plain float is refused.
+    pub(super) fn dtype(&self, tensor: &str, info: &TensorInfo) -> Result<DType> {
         match info.dtype {
-            Dtype::F32 | Dtype::F64 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            Dtype::F32 => Ok(DType::F32),
+            Dtype::F64 => Ok(DType::F64),
+            Dtype::F16 => Ok(DType::F16),
+            Dtype::BF16 => Ok(DType::BF16),
             other => Err(self.unsupported(tensor, other)),
         }
     }
@@ -119,12 +105,6 @@ impl TensorFile {
     /// The text that the header's free part has under `key`.
     pub(super) fn note(&self, key: &str) -> Result<Option<String>> {
         Ok(self.header.notes(&self.name, &self.blob)?.remove(key))
-    }
-
-    fn first<const N: usize>(&self, info: &TensorInfo) -> io::Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.read_at(info, &mut bytes, 0)?;
-        Ok(bytes)
     }
 
     /// Fills `buffer` from byte `offset` of the tensor's data on.

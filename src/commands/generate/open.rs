@@ -50,7 +50,8 @@ impl Opened {
         let (checkpoint, texts) = read?;
         let chosen = device.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
         let mut settings = Settings::new(request, &chosen);
-        let footprint = checkpoint.footprint(&request.sampling, settings.precisions, &texts);
+        let at = (settings.precisions, &chosen.device);
+        let footprint = checkpoint.footprint(&request.sampling, at, &texts);
         let budget = Budget::of(&chosen.device)?;
         let plan = MemoryPlan::new(footprint, request.offload, budget)?;
         settings.vae_tiling = plan.offload.vae_tiling;

@@ -140,12 +140,6 @@ impl Transformer {
         linear(&img.modulated(&Shifted { shift, scale })?, &self.proj_out)
     }
 
-    /// Steps of the schedule it was loaded for.
-    #[must_use]
-    pub fn num_inference_steps(&self) -> usize {
-        self.norm_out.steps()
-    }
-
     fn dtype(&self) -> DType {
         self.txt_norm.dtype()
     }

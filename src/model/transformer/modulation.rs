@@ -22,10 +22,6 @@ impl ModulationTable {
         Ok(Self { rows, d })
     }
 
-    pub(super) fn steps(&self) -> usize {
-        self.rows.dims()[0]
-    }
-
     /// The step's `N` vectors `[d]`, in the checkpoint's order.
     pub(super) fn at<const N: usize>(&self, step: usize) -> Result<[Tensor; N]> {
         let row = self.rows.get(step)?;

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::gamma;
+use super::{gamma, pointwise};
 use crate::ops::{AttentionShape, Linear, attention, linear, rms_norm_channels};
 
 #[derive(Debug)]
@@ -16,15 +16,10 @@ pub(super) struct AttentionBlock {
 
 impl AttentionBlock {
     pub(super) fn new(c: usize, vb: &VarBuilder<'_>) -> Result<Self> {
-        let pointwise = |n: usize, name: &str| -> Result<Linear> {
-            let vb = vb.pp(name);
-            let weight = vb.get((n, c, 1, 1), "weight")?.reshape((n, c))?;
-            Ok(Linear::from_tensors(weight, Some(vb.get(n, "bias")?)))
-        };
         Ok(Self {
             norm: gamma(c, 2, &vb.pp("norm"))?,
-            to_qkv: pointwise(3 * c, "to_qkv")?,
-            proj: pointwise(c, "proj")?,
+            to_qkv: pointwise((3 * c, c), 2, &vb.pp("to_qkv"))?,
+            proj: pointwise((c, c), 2, &vb.pp("proj"))?,
             shape: AttentionShape {
                 heads: 1,
                 kv_heads: 1,

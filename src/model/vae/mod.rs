@@ -71,7 +71,7 @@ impl VaeDecoder {
         let up_blocks = levels.into_iter().enumerate().map(up_block);
         let up_blocks = up_blocks.collect::<Result<_>>()?;
         Ok(Self {
-            post_quant_conv: pointwise(z, z, &vb.pp("post_quant_conv"))?,
+            post_quant_conv: pointwise((z, z), 3, &vb.pp("post_quant_conv"))?,
             conv_in: causal_conv(z, deepest, &decoder.pp("conv_in"))?,
             mid_block: MidBlock::new(deepest, &decoder.pp("mid_block"))?,
             up_blocks,
@@ -80,8 +80,8 @@ impl VaeDecoder {
         })
     }
 
-    /// Decodes to pixels in `[-1, 1]`, `band_rows` latent rows at a time; at [`usize::MAX`] all at
-    /// once.
+    /// Decodes to pixels, `band_rows` latent rows at a time; at [`usize::MAX`] all at once. Black is -1,
+    /// white is 1; what lies beyond is not clamped, so that what is not finite can still be told.
     ///
     /// # Shapes
     /// `latents`: de-normalised `[h/8, w/8, z]`; results: `[8 · rows, w, 3]`, from top to bottom.
@@ -117,8 +117,7 @@ impl VaeDecoder {
             conv2d(&rms_norm_silu(&x, &self.norm_out)?, &self.conv_out)
         })?;
         let scale = 1 << self.up_blocks.iter().filter(|b| b.doubles()).count();
-        let pixels = band.rows(scale * rows.start..scale * rows.end)?;
-        pixels.clamp(-1f32, 1f32)
+        band.rows(scale * rows.start..scale * rows.end)
     }
 
     /// Rows of the mid block's result on either side of a band that its pixels depend on, found by
@@ -158,11 +157,16 @@ fn causal_conv(c_in: usize, c_out: usize, vb: &VarBuilder<'_>) -> Result<Conv2d>
     Conv2d::from_tensors(&kernel, vb.get(c_out, "bias")?)
 }
 
-/// A causal 1x1x1 convolution: a product over each pixel's channels.
-fn pointwise(c_in: usize, c_out: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
-    let kernel = vb.get((c_out, c_in, 1, 1, 1), "weight")?;
-    let weight = kernel.reshape((c_out, c_in))?;
-    Ok(Linear::from_tensors(weight, Some(vb.get(c_out, "bias")?)))
+/// A convolution of `(out, in)` channels over one pixel, stored with `axes` axes of size 1 after them: a
+/// product over the channels.
+fn pointwise(channels: (usize, usize), axes: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
+    let mut shape = vec![channels.0, channels.1];
+    shape.resize(2 + axes, 1);
+    let weight = vb.get(shape, "weight")?.reshape(channels)?;
+    Ok(Linear::from_tensors(
+        weight,
+        Some(vb.get(channels.0, "bias")?),
+    ))
 }
 
 /// The weight of a norm, stored with `axes` axes of size 1 after the channels.

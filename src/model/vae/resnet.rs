@@ -28,7 +28,7 @@ impl ResnetBlock {
             norm2: gamma(c_out, 3, &vb.pp("norm2"))?,
             conv2: causal_conv(c_out, c_out, &vb.pp("conv2"))?,
             conv_shortcut: (c_in != c_out)
-                .then(|| pointwise(c_in, c_out, &vb.pp("conv_shortcut")))
+                .then(|| pointwise((c_out, c_in), 3, &vb.pp("conv_shortcut")))
                 .transpose()?,
         })
     }

@@ -149,7 +149,7 @@ fn pair(
 /// The shape of a matrix that can be read.
 fn dims<'a>(file: &'a TensorFile, key: &str) -> Result<&'a [usize]> {
     let info = info(file, key);
-    file.check_dtype(key, info)?;
+    file.dtype(key, info)?;
     Ok(&info.shape)
 }
 
