@@ -30,11 +30,11 @@ impl Interrupt {
     /// When the system refuses.
     pub fn install() -> std::io::Result<Self> {
         let interrupt = Self::default();
+        let seen = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            let seen = Arc::new(AtomicBool::new(false));
-            // In this order the first signal finds `seen` false and only sets the flags.
+            // In this order the first signal, of either kind, finds `seen` false and only sets the flags.
             flag::register_conditional_shutdown(signal, 128 + signal, seen.clone())?;
-            flag::register(signal, seen)?;
+            flag::register(signal, seen.clone())?;
             flag::register_usize(
                 signal,
                 interrupt.signal.clone(),

@@ -110,7 +110,7 @@ fn usage_errors() {
             "a",
         ],
     ];
-    let values: [&[&str]; 44] = [
+    let values: [&[&str]; 47] = [
         &["--revision", "main"],
         &["--no-such-flag"],
         &["--num-inference-step-count", "3"],
@@ -118,6 +118,7 @@ fn usage_errors() {
         &["--width", "8"],
         &["--height", "4097"],
         &["--width", "4096.0"],
+        &["--width", "-5"],
         &["--lora-path"],
         &["--lora-path", "loras/nowhere.safetensors"],
         &["--lora-path", ".", "--lora-weight-name", "a.safetensors"],
@@ -147,6 +148,8 @@ fn usage_errors() {
         &["--output-path", ""],
         &["--output-file-name", "a/b.png"],
         &["--output-file-name", "a.jpg"],
+        &["--output-file-name", "a\nb.png"],
+        &["--perf-dump-path", "p\nOutput saved to x"],
         &["--output-file-path", "folder/"],
         &["--output-file-path", "a.png", "--output-path", "folder"],
         &["--output-file-name", "a.png", "--prompt", "b"],

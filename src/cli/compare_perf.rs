@@ -17,7 +17,7 @@ pub struct ComparePerfArgs {
     pub new: Vec<PathBuf>,
 
     /// Exit with 1 if any NEW is slower than BASE by more than PCT percent, in any of its requests
-    #[arg(long, value_name = "PCT", value_parser = percentage)]
+    #[arg(long, value_name = "PCT", value_parser = percentage, allow_negative_numbers = true)]
     pub fail_above: Option<f64>,
 
     /// Check this stage instead of the end-to-end latency

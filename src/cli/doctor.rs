@@ -15,11 +15,21 @@ pub struct DoctorArgs {
     pub model_path: Option<String>,
 
     /// Width of the pictures that the memory plan is for [default: as `generate`]
-    #[arg(long, value_name = "PIXELS", requires = "model_path")]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        requires = "model_path",
+        allow_negative_numbers = true
+    )]
     pub width: Option<usize>,
 
     /// Height of the pictures that the memory plan is for [default: as `generate`]
-    #[arg(long, value_name = "PIXELS", requires = "model_path")]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        requires = "model_path",
+        allow_negative_numbers = true
+    )]
     pub height: Option<usize>,
 
     /// auto, cuda, cuda:N or cpu

@@ -22,7 +22,7 @@ pub struct TraceArgs {
     pub json: bool,
 
     /// Rows of each table; 0 shows all
-    #[arg(long, value_name = "ROWS", default_value_t = 20, conflicts_with_all = ["json", "html"])]
+    #[arg(long, value_name = "ROWS", default_value_t = 20, allow_negative_numbers = true, conflicts_with_all = ["json", "html"])]
     pub top: usize,
 
     /// Write a page with charts instead, to be opened in a browser

@@ -31,7 +31,7 @@ pub fn run(args: &ComparePerfArgs, out: &mut dyn Write) -> Result<Verdict> {
             let mark = if check.regressed { "❌" } else { "✅" };
             let (mut file, change) = (check.file_name, check.change_pct);
             if check.request > 0 {
-                let _ = write!(file, ", request {}", check.request + 1);
+                let _ = write!(file, ", request {}", check.request);
             }
             let _ = writeln!(
                 report,

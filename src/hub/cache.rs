@@ -43,6 +43,26 @@ impl Cache {
     }
 }
 
+/// Names of the files that are there in a snapshot's folder, relative to it.
+pub(super) fn names_in(snapshot: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(snapshot.join(&folder)).into_iter().flatten();
+        // A name that is not UTF-8 is none of the hub's.
+        let found = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        for name in found.map(|name| format!("{folder}{name}")) {
+            let path = snapshot.join(&name);
+            if path.is_file() {
+                names.push(name);
+            } else if path.is_dir() && !path.is_symlink() {
+                folders.push(name + "/");
+            }
+        }
+    }
+    names
+}
+
 impl RepositoryCache {
     /// The folder of the commit that the revision was when it was last fetched.
     pub(super) fn snapshot(&self, revision: &Revision) -> Option<PathBuf> {

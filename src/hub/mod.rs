@@ -128,6 +128,27 @@ impl Hub {
         Ok(folder.join(file))
     }
 
+    /// The file that `pick` takes among the names of a repository's files: its path in the cache.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file); those of `pick`.
+    pub fn file_among(
+        &self,
+        repository: &Repository,
+        pick: impl Fn(Vec<String>) -> Result<String>,
+    ) -> Result<PathBuf> {
+        let picked = |folder: &Path| pick(cache::names_in(folder));
+        match self.find(repository, |folder| picked(folder).is_ok())? {
+            Origin::Cached(folder) => Ok(folder.join(picked(&folder)?)),
+            Origin::Hub(listing) => {
+                let file = pick(listing.files.clone())?;
+                let folder = self.fetch(repository, &listing, &[&file])?;
+                self.remember(repository, &listing)?;
+                Ok(folder.join(file))
+            }
+        }
+    }
+
     /// The cache where it will do, else what the hub has.
     ///
     /// A commit never changes, so a cached one needs no network; a branch may have moved, which one

@@ -92,22 +92,15 @@ pub fn output_names(
 }
 
 /// Splits the value of `--output-file-path` into folder and file name.
-///
-/// # Errors
-/// [`Error::Usage`] when it is not UTF-8, as names of outputs are printed and written to JSON.
-pub fn split_file_path(path: &Path) -> Result<(PathBuf, String)> {
-    let text = path.to_str().ok_or_else(|| {
-        Error::usage(format!(
-            "--output-file-path: {} is not UTF-8",
-            path.display()
-        ))
-    })?;
+#[must_use]
+pub fn split_file_path(path: &Path) -> (PathBuf, String) {
+    let text = path.to_string_lossy();
     let (folder, name) = match text.rsplit_once('/') {
-        None => ("", text),
+        None => ("", &*text),
         Some(("", name)) => ("/", name),
         Some(split) => split,
     };
-    Ok((folder.into(), name.into()))
+    (folder.into(), name.into())
 }
 
 /// Stem and extension of a name given by the user.
@@ -277,7 +270,7 @@ mod tests {
             ("a/", "a", ""),
             ("a/..", "a", ".."),
         ] {
-            let split = split_file_path(Path::new(path)).unwrap();
+            let split = split_file_path(Path::new(path));
             assert_eq!(split, (folder.into(), name.into()));
         }
     }

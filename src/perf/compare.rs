@@ -45,12 +45,14 @@ impl Comparison {
         let pairs = self.new.iter().flat_map(|dump| {
             let requests = self.base.requests().zip(dump.requests());
             // The first request encodes the texts of all: there is nothing to compare in the others.
-            let has_begun = |base: &Dump| match stage.and_then(|name| base.stage(name)) {
-                Some(stage) => stage.duration_ms >= LEAST_MS,
-                None => true,
+            let is_nothing = |dump: &Dump| {
+                let stage = stage.and_then(|name| dump.stage(name));
+                stage.is_some_and(|stage| stage.duration_ms < LEAST_MS)
             };
             let requests = requests.enumerate();
-            requests.filter(move |(request, (base, _))| *request == 0 || has_begun(base))
+            requests.filter(move |(request, (base, new))| {
+                *request == 0 || !(is_nothing(base) && is_nothing(new))
+            })
         });
         pairs
             .map(|(request, (base, dump))| {
@@ -131,6 +133,26 @@ pub(super) mod tests {
             let base = dump("a.json", "", base, &[]);
             let check = comparison(base, vec![dump("b.json", "", new, &[])]).check(None, limit);
             assert_eq!(check.unwrap()[0].regressed, regressed, "{new} at {limit} %");
+        }
+    }
+
+    #[test]
+    fn a_stage_that_has_grown_from_nothing_is_a_regression() {
+        let dump = |ms: f64| {
+            let request = |stage: f64| {
+                serde_json::json!({
+                    "total_duration_ms": 100.0,
+                    "steps": [{"name": "A", "duration_ms": stage}],
+                })
+            };
+            let mut first = request(10.0);
+            first["requests"] = serde_json::json!([request(ms)]);
+            read("a.json", &first.to_string()).unwrap()
+        };
+        for (new, checks) in [(0.003, vec![false]), (500.0, vec![false, true])] {
+            let checked = comparison(dump(0.002), vec![dump(new)]).check(Some("A"), 5.0);
+            let regressed = checked.unwrap().into_iter().map(|check| check.regressed);
+            assert_eq!(regressed.collect::<Vec<_>>(), checks, "{new}");
         }
     }
 

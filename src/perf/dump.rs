@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
+use crate::weights::{Object, printable};
 
 /// Ten thousand requests of 50 steps are 50 MB.
 const MAX_BYTES: u64 = 256 << 20;
@@ -49,11 +50,11 @@ pub struct DumpStage {
 struct Wire {
     total_duration_ms: f64,
     #[serde(rename = "steps")]
-    stages: Vec<WireStage>,
+    stages: Vec<Object<WireStage>>,
     commit_hash: Option<String>,
     /// Ours: the same record for each request after the first.
     #[serde(default)]
-    requests: Vec<Wire>,
+    requests: Vec<Object<Wire>>,
 }
 
 #[derive(Deserialize)]
@@ -70,7 +71,7 @@ impl Dump {
     /// duration or a total of 0.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_BYTES)?;
-        let wire = serde_json::from_slice(&bytes)
+        let Object(wire) = serde_json::from_slice(&bytes)
             .map_err(|error| unusable(path, format!("not a perf dump: {error}")))?;
         Self::of(path, wire)
     }
@@ -83,13 +84,13 @@ impl Dump {
             stages: Vec::new(),
             commit_hash: wire.commit_hash.unwrap_or_else(|| "N/A".into()),
             further: further
-                .map(|wire| Self::of(path, wire))
+                .map(|Object(wire)| Self::of(path, wire))
                 .collect::<Result<_>>()?,
         };
         if dump.total_ms == 0.0 {
             return Err(unusable(path, "total_duration_ms is 0"));
         }
-        for WireStage { name, duration_ms } in wire.stages {
+        for Object(WireStage { name, duration_ms }) in wire.stages {
             let duration_ms = checked(path, &name, duration_ms)?;
             dump.add(
                 if is_step(&name) {
@@ -194,10 +195,11 @@ fn checked(path: &Path, what: &str, duration_ms: f64) -> Result<f64> {
     }
 }
 
-fn unusable(path: &Path, message: impl Into<String>) -> Error {
+/// What is wrong with a dump, which may have said so itself.
+fn unusable(path: &Path, message: impl AsRef<str>) -> Error {
     Error::Input {
         path: path.to_owned(),
-        message: message.into(),
+        message: printable(message.as_ref()),
     }
 }
 
@@ -279,6 +281,9 @@ pub(super) mod tests {
             r#"{"total_duration_ms": 1, "steps": [{"duration_ms": 1}]}"#,
             r#"{"total_duration_ms": 1, "steps": [{"name": "A"}]}"#,
             r#"{"total_duration_ms": 1, "steps": []} {}"#,
+            r#"[1, [["A", 1]], null, []]"#,
+            r#"{"total_duration_ms": 1, "steps": [["A", 1]]}"#,
+            r#"{"total_duration_ms": 1, "steps": [], "requests": [[1, [], null, []]]}"#,
         ] {
             let error = read("a.json", json).unwrap_err();
             assert!(matches!(error, Error::Input { .. }), "{json}");

@@ -84,7 +84,7 @@ fn find(path: &str, weight_name: Option<&str>) -> Result<LoraPlace> {
             None if path.ends_with(SUFFIX) => Ok(LoraPlace::File(path.to_owned())),
             None => Err(refuse(
                 path,
-                "expected a *.safetensors file or a folder",
+                "expected a *.safetensors file, a folder or a repository",
                 None,
             )),
             Some(_) => Err(refuse(

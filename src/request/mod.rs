@@ -142,7 +142,7 @@ pub struct GenerateRequest {
 }
 
 impl GenerateRequest {
-    /// Files that a run reads besides the model's.
+    /// Files that a run reads, besides those of a model.
     pub fn input_files(&self) -> impl Iterator<Item = &Path> {
         let loras = self.loras.iter().filter_map(|lora| match &lora.place {
             LoraPlace::File(file) => Some(Path::new(file)),
@@ -289,18 +289,36 @@ fn resolve_shift(shift: f64) -> Result<f64> {
     )))
 }
 
-/// Paths of outputs are printed and written to JSON.
 fn check_paths(output: &OutputOptions, perf_dump_path: Option<&Path>) -> Result<()> {
     let paths = [
         ("--output-path", Some(output.folder.as_path())),
+        (
+            "--output-file-name",
+            output.file_name.as_deref().map(Path::new),
+        ),
         ("--output-file-path", output.file_path.as_deref()),
         ("--perf-dump-path", perf_dump_path),
     ];
     for (flag, path) in paths {
-        if let Some(path) = path.filter(|path| path.to_str().is_none()) {
-            let message = format!("{flag} {}: not UTF-8", path.display());
-            return Err(Error::usage(message));
+        if let Some(path) = path {
+            check_path(flag, path)?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a path that would break the line it is printed on, or has no form in JSON.
+///
+/// # Errors
+/// A usage error that begins with `what`.
+pub(crate) fn check_path(what: &str, path: &Path) -> Result<()> {
+    let Some(text) = path.to_str() else {
+        let message = format!("{what} {}: not UTF-8", path.display());
+        return Err(Error::usage(message));
+    };
+    if text.contains(char::is_control) {
+        let message = format!("{what} {text:?}: it has a control character");
+        return Err(Error::usage(message));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What `--model-path` and `--revision` name.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::hub::{Repository, RepositoryId, Revision};
@@ -48,6 +48,14 @@ impl ModelName {
                     ),
                 })
             }
+        }
+    }
+
+    /// The files that are known to be the model's.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Source(source) => source.files(),
+            Self::Repository(_) => Vec::new(),
         }
     }
 

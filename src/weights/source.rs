@@ -16,6 +16,16 @@ use crate::error::{Error, Result};
 const BUILTIN_PREFIX: &str = "builtin:";
 const BUILTIN_TINY: &str = "builtin:tiny";
 
+/// What a checkpoint consists of.
+const INDEX: &str = "model_index.json";
+const FOLDERS: [&str; 5] = [
+    "scheduler",
+    "tokenizer",
+    "text_encoder",
+    "transformer",
+    "vae",
+];
+
 /// How a file starts that git left in place of a large one.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
@@ -103,6 +113,21 @@ impl ModelSource {
             },
             Self::BuiltinTiny => embedded(file).is_some(),
         }
+    }
+
+    /// All files where a checkpoint has its own, whichever of them are read; none of the binary's.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let Self::Folder(root) = self else {
+            return Vec::new();
+        };
+        let inside = |folder: &str| {
+            let names = self.list(folder).unwrap_or_default();
+            let folder = root.join(folder);
+            names.into_iter().map(move |name| folder.join(name))
+        };
+        let mut files = vec![root.join(INDEX)];
+        files.extend(FOLDERS.into_iter().flat_map(inside));
+        files
     }
 
     /// Names of the files in a component's folder, sorted.

@@ -1,9 +1,11 @@
 //! Which files a run writes, and what is in them beside pixels.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::is_same;
-use crate::program::{Picture, Scratch};
+use crate::program::{Picture, Scratch, copy_checkpoint};
 
 #[test]
 fn prompts_seeds_and_outputs_multiply() {
@@ -89,6 +91,30 @@ fn a_file_path_is_folder_and_name() {
         scratch.names("."),
         ["a/", "a/b.c/", "a/b.c/d_0.png", "a/b.c/d_1.png", "e.png"]
     );
+}
+
+#[test]
+fn what_a_run_reads_it_does_not_write() {
+    let scratch = Scratch::new();
+    copy_checkpoint("tiny-b", &scratch.path("model"));
+    scratch.write("prompts.txt", "a");
+    for (output, why) in [
+        ("prompts.txt", "prompts.txt: it is an input of this run"),
+        (
+            "model/vae/../model_index.json",
+            "--perf-dump-path model/vae/../model_index.json: it is a file of the model",
+        ),
+        (
+            "model/vae/diffusion_pytorch_model.safetensors",
+            "--perf-dump-path model/vae/diffusion_pytorch_model.safetensors: it is a file of the model",
+        ),
+    ] {
+        let before = fs::read(scratch.path(output)).unwrap();
+        let args = ["--model-path", "model", "--prompt-path", "prompts.txt"];
+        let run = scratch.generate(&[&args[..], &["--perf-dump-path", output]].concat());
+        assert_eq!(run.failure(2), format!("error: {why}"));
+        assert_eq!(fs::read(scratch.path(output)).unwrap(), before);
+    }
 }
 
 #[test]

@@ -321,4 +321,9 @@ fn an_adapter_comes_from_a_repository_too() {
         file.ends_with(&format!("snapshots/{COMMIT}/b.safetensors")),
         "{file}"
     );
+    // What is here is all there is without a network.
+    let asked = hub.requests().len();
+    let mut offline = command(&scratch, &hub, &from_hub);
+    Run::of(offline.env("HF_HUB_OFFLINE", "1")).success();
+    assert_eq!(hub.requests().len(), asked);
 }

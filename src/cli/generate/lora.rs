@@ -8,7 +8,8 @@ use crate::request;
 #[command(next_help_heading = "LoRA")]
 #[expect(clippy::struct_field_names, reason = "the names of the flags")]
 pub(super) struct LoraArgs {
-    /// Safetensors file, or folder with one, to merge into the transformer; several add up
+    /// Safetensors file, or folder or repository of the Hugging Face Hub with one, to merge into the
+    /// transformer; several add up
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(super) lora_path: Vec<String>,
 
@@ -23,7 +24,7 @@ pub(super) struct LoraArgs {
     )]
     pub(super) lora_scale: Vec<f64>,
 
-    /// Name of the file in a --lora-path folder that holds several
+    /// Name of the file where a --lora-path folder or repository holds several
     #[arg(long, value_name = "NAME", requires = "lora_path")]
     pub(super) lora_weight_name: Option<String>,
 }

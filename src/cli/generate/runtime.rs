@@ -35,7 +35,7 @@ pub(super) struct RuntimeArgs {
     pub(super) warmup_mode: WarmupMode,
 
     /// Steps of the warm-up request [default: 1]
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true)]
     pub(super) warmup_steps: Option<usize>,
 
     /// Least severe lines to print

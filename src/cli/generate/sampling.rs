@@ -24,7 +24,7 @@ pub(super) struct PromptArgs {
     pub(super) negative_prompt: Option<String>,
 
     /// Prompt tokens kept; the rest is cut with a warning
-    #[arg(long, value_name = "TOKENS", default_value_t = Sampling::default().max_sequence_length)]
+    #[arg(long, allow_negative_numbers = true, value_name = "TOKENS", default_value_t = Sampling::default().max_sequence_length)]
     pub(super) max_sequence_length: usize,
 }
 
@@ -33,11 +33,11 @@ pub(super) struct PromptArgs {
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 pub(super) struct SamplingArgs {
     /// Pixels, rounded down to a multiple of 16 [default: 1280; builtin:tiny 256]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub(super) width: Option<usize>,
 
     /// Pixels, rounded down to a multiple of 16 [default: 720; builtin:tiny 256]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub(super) height: Option<usize>,
 
     /// 3840x2160
@@ -57,12 +57,12 @@ pub(super) struct SamplingArgs {
     pub(super) hd: bool,
 
     /// Denoising steps
-    #[arg(long, value_name = "STEPS", default_value_t = Sampling::default().num_inference_steps)]
+    #[arg(long, allow_negative_numbers = true, value_name = "STEPS", default_value_t = Sampling::default().num_inference_steps)]
     pub(super) num_inference_steps: usize,
 
     /// Noise schedule of this shift at every size, without the stretch to a last sigma, in place of
     /// the checkpoint's; Lightning LoRAs need 3
-    #[arg(long, value_name = "SHIFT")]
+    #[arg(long, value_name = "SHIFT", allow_negative_numbers = true)]
     pub(super) flow_shift: Option<f64>,
 
     /// True CFG scale; at 1 and below guidance is off
@@ -87,7 +87,12 @@ pub(super) struct SamplingArgs {
     pub(super) generator_device: GeneratorDeviceArg,
 
     /// Pictures of each prompt [default: 1, or as many as seeds]
-    #[arg(long, visible_alias = "num-outputs", value_name = "COUNT")]
+    #[arg(
+        long,
+        visible_alias = "num-outputs",
+        allow_negative_numbers = true,
+        value_name = "COUNT"
+    )]
     pub(super) num_outputs_per_prompt: Option<usize>,
 }
 

@@ -104,13 +104,11 @@ pub(super) fn loras(
             LoraPlace::Repository(..) if request.dry_run => continue,
             LoraPlace::Repository(repository, name) => {
                 let path = watched(console, interrupt, move |hub| {
-                    let name = if let Some(name) = name {
-                        name
-                    } else {
-                        let names = hub.list(&repository)?.files;
-                        pick_lora(repository.id.as_str(), names, None)?
-                    };
-                    hub.file(&repository, &name)
+                    let pick = |names| pick_lora(repository.id.as_str(), names, None);
+                    match name {
+                        Some(name) => hub.file(&repository, &name),
+                        None => hub.file_among(&repository, pick),
+                    }
                 })?;
                 path.display().to_string()
             }

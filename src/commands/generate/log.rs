@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::memory::MemoryPlan;
 use crate::perf::{PerfReport, peak_host_mib};
 use crate::pipeline::{Stage, TextEncodings};
+use crate::request::GenerateRequest;
 use crate::weights::Lora;
 
 /// What the operations tell of on the way (a GPU library that does not do a shape), for those who asked
@@ -29,11 +30,17 @@ pub(super) fn show_events(level: LogLevel) {
 }
 
 /// The prompts that do not fit.
-fn warn_of_truncation(texts: &TextEncodings, console: &Console) {
+fn warn_of_truncation(texts: &TextEncodings, request: &GenerateRequest, console: &Console) {
     for (text, lost) in texts.truncated() {
         let beginning: String = text.chars().take(40).collect();
+        let is_prompt = request.images.iter().any(|image| image.prompt == text);
+        let which = if is_prompt {
+            "prompt"
+        } else {
+            "negative prompt"
+        };
         console.warning(&format!(
-            "--max-sequence-length: {lost} tokens of the prompt that begins with {beginning:?} are cut off, the template's end among them"
+            "--max-sequence-length: {lost} tokens of the {which} that begins with {beginning:?} are cut off, the template's end among them"
         ));
     }
 }
@@ -48,7 +55,7 @@ pub(super) fn show_plan(plan: &MemoryPlan, json: bool, console: &Console) -> Res
 
 /// What is known before the weights are read, and upstream's lines before the first stage.
 pub(super) fn describe(run: &Run, opened: &Opened, console: &Console) {
-    warn_of_truncation(&opened.texts, console);
+    warn_of_truncation(&opened.texts, &run.request, console);
     console.info(&format!("Using {}", opened.chosen.reason));
     console.debug(&opened.plan.to_string());
     let request = &run.request;

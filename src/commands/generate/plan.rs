@@ -7,7 +7,7 @@ use crate::files;
 use crate::output::{self, Naming};
 use crate::perf::RequestFacts;
 use crate::profiler;
-use crate::request::GenerateRequest;
+use crate::request::{GenerateRequest, check_path};
 use crate::weights::Lora;
 
 /// A request with its id and the paths of its outputs, all found writable.
@@ -44,15 +44,7 @@ impl Run {
         }
         if let Some(window) = &run.request.profile {
             let folder = profiler::trace_folder(|variable| std::env::var_os(variable));
-            let name = folder.to_string_lossy();
-            if folder.to_str().is_none() {
-                return Err(Error::usage(format!("trace folder {name}: not UTF-8")));
-            }
-            // Scripts read the line that names a trace.
-            if name.contains(char::is_control) {
-                let message = format!("trace folder {name:?}: it has a control character");
-                return Err(Error::usage(message));
-            }
+            check_path("trace folder", &folder)?;
             run.trace_paths = (0..run.request.images.len())
                 .map(|index| folder.join(window.file_name(&run.request_id(index))))
                 .collect();
@@ -65,7 +57,7 @@ impl Run {
         let output = &self.request.output;
         let (folder, given) = match (&output.file_path, &output.file_name) {
             (Some(path), _) => {
-                let (folder, name) = output::split_file_path(path)?;
+                let (folder, name) = output::split_file_path(path);
                 (folder, Some(("--output-file-path", name)))
             }
             (None, Some(name)) => (
@@ -101,6 +93,17 @@ impl Run {
                     "{output}: it is an input of this run"
                 )));
             }
+        }
+        // Pictures and traces have names that no file of a model has.
+        let of_model = self.request.model.files();
+        if let Some(dump) = dump
+            && of_model.iter().any(|file| files::is_same_place(file, dump))
+        {
+            let message = format!(
+                "--perf-dump-path {}: it is a file of the model",
+                dump.display()
+            );
+            return Err(Error::usage(message));
         }
         match dump {
             Some(dump) if files().any(|path| files::is_same_place(path, dump)) => {
