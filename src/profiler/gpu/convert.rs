@@ -29,6 +29,9 @@ pub(super) fn device_trace(
         lost_bytes,
     } = records;
     let mut calls = outermost(calls);
+    if dropped == 0 && lost_bytes == 0 {
+        leave_out_empty_sets(&mut calls, &work);
+    }
     join_with_host(&mut calls, host);
     let ids = calls
         .iter()
@@ -66,6 +69,17 @@ fn outermost(mut calls: Vec<Call>) -> Vec<Call> {
     let mut seen = HashSet::new();
     calls.retain(|call| call.correlation > 0 && seen.insert(call.correlation));
     calls
+}
+
+/// Leaves out calls that set no bytes, as cuDNN makes them: they give the device nothing to do, and
+/// readers would take them for launches whose work was lost.
+fn leave_out_empty_sets(calls: &mut Vec<Call>, work: &[Work]) {
+    let at_work: HashSet<u32> = work.iter().map(|work| work.correlation).collect();
+    calls.retain(|call| {
+        let name = call.name.to_string();
+        let sets = name.starts_with("cudaMemset") || name.starts_with("cuMemset");
+        !sets || at_work.contains(&call.correlation)
+    });
 }
 
 /// Gives each call the id of the innermost range around it. Both have one clock, so no ids need be

@@ -184,6 +184,32 @@ fn of_calls_with_one_correlation_the_outer_one_stays() {
 }
 
 #[test]
+fn a_set_without_work_is_left_out_while_no_record_is_lost() {
+    let set = |correlation, start| called("cudaMemsetAsync", Api::Runtime, correlation, start);
+    let records = |dropped| Records {
+        calls: vec![set(1, 10), set(2, 200)],
+        work: vec![work(
+            WorkKind::Set {
+                bytes: 4,
+                memory: "Device",
+            },
+            2,
+            300,
+            310,
+        )],
+        dropped,
+        ..Records::default()
+    };
+    let correlations = |dropped| {
+        let (device, _) = convert(records(dropped), &[]);
+        let calls = device.calls.iter();
+        calls.map(|call| call.correlation).collect::<Vec<_>>()
+    };
+    assert_eq!(correlations(0), [2]);
+    assert_eq!(correlations(1), [1, 2]);
+}
+
+#[test]
 fn what_is_missing_is_told() {
     let records = Records {
         calls: vec![
