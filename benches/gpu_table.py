@@ -20,7 +20,7 @@ def steps_of(name):
     return [step["duration_ms"] for step in json.loads((out / f"{name}.json").read_text())["denoise_steps_ms"]]
 
 
-print("size | step, median (min..max) ms | compiled diffusers, in a row ms | ratio | its burst ms | peak GB | text ms | decode ms")
+print("size | step, median (min..max) ms | compiled diffusers, in a row ms | ratio | its burst ms | peak GiB | text ms | decode ms")
 for name in ("1024x1024-before", "1024x1024", "1328x1328", "512x512", "1664x928"):
     dump = json.loads((out / f"{name}.json").read_text())
     steps, size = steps_of(name), name.removesuffix("-before")

@@ -25,7 +25,6 @@ LIBS = {  # name: (sonames to try, exported names, status when missing)
     "cublasLt": (["libcublasLt.so.13"], exports(f"{cu}/lib/libcublasLt.so.13", "cublasLt"), 1),
     "curand": (["libcurand.so.10"], exports(f"{cu}/lib/libcurand.so.10", "curand"), 203),  # INITIALIZATION_FAILED
     "nvrtc": (["libnvrtc.so.13"], exports(f"{cu}/lib/libnvrtc.so.13", "nvrtc"), 11),      # INTERNAL_ERROR
-    "cupti": (["libcupti.so.13", "/usr/local/cuda/extras/CUPTI/lib64/libcupti.so.13"], exports(f"{cu}/lib/libcupti.so.13", "cupti"), 999),
 }
 COMMON = """
 .hidden lazy_{L}_resolve
@@ -53,14 +52,12 @@ for L, (sonames, names, status) in LIBS.items():
     so = ", ".join(f'"{x}"' for x in sonames)
     open(f"{lib}/{L}_c.c", "w").write(f"""#define _GNU_SOURCE
 #include <dlfcn.h>
-#include <stdlib.h>
 #include <pthread.h>
 extern void *lazy_{L}_slots[] __attribute__((visibility("hidden")));
 static const char *const names[] = {{{", ".join(f'"{f}"' for f in names)}}};
 static void *handle; static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void open_lib(void) {{
   static const char *const sonames[] = {{{so}}};
-  const char *dirs = getenv("CUDA_LIB_DIR"); (void)dirs;
   for (unsigned i = 0; i < sizeof sonames / sizeof *sonames && !handle; i++) handle = dlopen(sonames[i], RTLD_NOW | RTLD_GLOBAL);
 }}
 static int missing(void) {{ return {status}; }}
@@ -71,7 +68,7 @@ __attribute__((visibility("hidden"))) void *lazy_{L}_resolve(int i) {{
   __atomic_store_n(&lazy_{L}_slots[i], p, __ATOMIC_RELEASE);
   return p;
 }}
-""".replace('  const char *dirs = getenv("CUDA_LIB_DIR"); (void)dirs;\n', "").replace("#include <stdlib.h>\n", ""))
+""")
     for a in (["cc", "-c", f"{L}.s", "-o", f"{L}_s.o"], ["cc", "-O2", "-fPIC", "-c", f"{L}_c.c", "-o", f"{L}_c.o"], ["ar", "rcs", f"lib{L}.a", f"{L}_s.o", f"{L}_c.o"]):
         subprocess.run(a, cwd=lib, check=True)
     for f in (f"{L}.s", f"{L}_c.c", f"{L}_s.o", f"{L}_c.o"): os.remove(f"{lib}/{f}")

@@ -12,8 +12,8 @@ py=${PYTHON:-python3}
 # --no-deps below: the list is complete. Most of it is libcublasLt, whose entry points are listed.
 pkgs="nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88
 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cuda-nvrtc==13.0.88
-nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35 nvidia-cuda-cupti==13.0.85
-nvidia-nvtx==13.0.85 nvidia-cuda-profiler-api==13.0.85 nvidia-cuda-cuxxfilt==13.0.85"
+nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35
+nvidia-nvtx==13.0.85 nvidia-cuda-profiler-api==13.0.85"
 stamp=$(echo $pkgs)
 
 if [ "$(cat "$root/.stamp" 2>/dev/null)" != "$stamp" ]; then
@@ -24,12 +24,15 @@ fi
 cu=$root/site/nvidia/cu13
 ln -sfn site/nvidia/cu13 "$root/cuda"
 ln -sfn lib "$cu/lib64"   # cudaforge and cudarc look in lib64 and lib
-[ -e "$root/cuda-lazy/lib/libcupti.a" ] || "$py" "$here/cuda-lazy-libs.py" "$root"
+[ -e "$root/cuda-lazy/lib/libnvrtc.a" ] || "$py" "$here/cuda-lazy-libs.py" "$root"
+
+# That of the first GPU here, else Hopper's.
+compute_cap=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) || true
 
 cat > "$root/env.sh" <<E
 export CUDA_HOME="$root/cuda-lazy" CUDA_PATH="$root/cuda-lazy" CUDA_ROOT="$root/cuda-lazy"
 export NVCC="$root/cuda/bin/nvcc" PATH="$root/cuda/bin:\$PATH"
-export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90} CUDARC_CUDA_VERSION=13000
+export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-${compute_cap:-90}} CUDARC_CUDA_VERSION=13000
 export CUDAFORGE_THREADS=\${CUDAFORGE_THREADS:-\$(nproc)}
 E
 echo "$stamp" > "$root/.stamp"

@@ -8,8 +8,17 @@ run() { echo "== $*"; "$@" || { failed=1; echo "== FAILED: $*"; }; }
 # Without a GPU the tests pass by testing nothing.
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader || exit 1
 "$bin/qwen-gen" generate --model-path builtin:tiny --prompt "" --num-inference-steps 1 --no-save-output -q --device cuda || exit 1
-run "$bin/ops_tests" --test-threads=1 -q ops:: weights::dummy
+run "$bin/ops_tests" --test-threads=1 -q ops:: weights::dummy profiler::gpu
 run "$bin/gpu_tests" --test-threads=1 --nocapture -q
+traces=$(mktemp -d)
+trace() {  # of all stages; every category must be there
+  SGLANG_DIFFUSION_TORCH_PROFILER_DIR=$traces "$bin/qwen-gen" generate --model-path builtin:tiny --prompt "a red circle" \
+    --num-inference-steps 4 --no-save-output --device cuda --profile --profile-all-stages -q &&
+    python3 tests/validate_trace.py --check-name --expect-steps 4 --expect-stages t2i \
+      --require-cats cpu_op,user_annotation,kernel,gpu_memcpy,gpu_memset,cuda_runtime,cuda_driver,gpu_user_annotation "$traces"/*
+}
+run trace
+rm -r "$traces"
 if command -v compute-sanitizer >/dev/null; then
   out=$(mktemp -d)
   sanitize() {

@@ -145,13 +145,4 @@ impl Error {
             hint: None,
         }
     }
-
-    /// A fault in a file of the checkpoint, without a hint.
-    pub fn checkpoint(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Checkpoint {
-            file: file.into(),
-            message: message.into(),
-            hint: None,
-        }
-    }
 }

@@ -129,8 +129,7 @@ pub fn cache_folder() -> Option<PathBuf> {
 /// system does not tell.
 #[must_use]
 pub fn free_space(path: &Path) -> Option<u64> {
-    let there = path.ancestors().find(|ancestor| ancestor.exists())?;
-    let fs = rustix::fs::statvfs(there).ok()?;
+    let fs = rustix::fs::statvfs(existing(path)).ok()?;
     Some(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 

@@ -5,6 +5,7 @@
 
 use crate::config::scheduler::{FILE, SchedulerConfig, TimeShift};
 use crate::error::{Error, Result};
+use crate::weights::fault;
 
 /// Sigmas and timesteps of one run of `n` steps.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,7 +91,7 @@ impl FlowMatchSchedule {
             stretch_to_terminal(&mut sigmas, terminal);
         }
         if !decrease_in_unit_range(&sigmas) {
-            return Err(Error::checkpoint(
+            return Err(fault(
                 FILE,
                 format!("the shift for {image_seq_len} image tokens gives no decreasing sigmas"),
             ));

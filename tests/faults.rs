@@ -260,6 +260,25 @@ fn a_failed_write_leaves_no_part_of_a_file() {
 }
 
 #[test]
+fn what_was_done_before_a_failure_is_told_and_stays() {
+    let scratch = Scratch::new();
+    // The recipe of a long prompt makes the file longer than the limit.
+    let long = "word ".repeat(20_000);
+    let prompts = ["--output-path", "out", "--prompt", "a", &long, "b"];
+    let error = scratch.generate_within("-f 64", &prompts).failure(1);
+    let told = "error: picture 2 of 3 was not made, those before it are saved: cannot write ";
+    assert!(error.starts_with(told), "{error}");
+    let names = scratch.names("out");
+    assert!(names.len() == 1 && names[0].starts_with("a_"), "{names:?}");
+
+    let dump = ["--no-save-output", "--perf-dump-path", "perf.json"];
+    let error = scratch.generate_within("-f 0", &dump).failure(1);
+    let told = "error: the pictures are complete, the perf dump is not: cannot write perf.json: ";
+    assert!(error.starts_with(told), "{error}");
+    assert!(!scratch.path("perf.json").exists());
+}
+
+#[test]
 fn memory_that_runs_out_is_an_error() {
     let scratch = Scratch::new();
     let size = ["--width", "4096", "--height", "4096"];

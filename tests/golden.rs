@@ -283,6 +283,19 @@ fn whole_runs_of_random_checkpoints() -> Result<()> {
         .try_for_each(|name| whole_run(name))
 }
 
+/// No further from the f32 reference than its own bf16 run is.
+#[test]
+fn whole_runs_in_bf16() -> Result<()> {
+    for (name, latents, pixels) in [(BUILTIN[1], 0.0026, 0.23), (BUILTIN[2], 0.0080, 0.45)] {
+        let (distance, mean) = Case::read(name).distance_of_bf16(&Device::Cpu)?;
+        assert!(
+            distance <= latents && mean <= pixels,
+            "{name}: {distance}, {mean}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn whole_run_of_a_logo() -> Result<()> {
     whole_run(BUILTIN[0])

@@ -10,12 +10,11 @@ mod common;
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
-use common::{Case, LatentsOfSteps, assert_close, assert_same_picture, read_png};
+use common::{Case, assert_close, assert_same_picture};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::device::DeviceChoice;
 use qwen_gen::memory::Offload;
 use qwen_gen::model::transformer::{Placement, Transformer};
-use qwen_gen::pipeline::{ImageRequest, Picture};
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 
 /// Products and sums have another order than the reference's on the CPU.
@@ -48,38 +47,6 @@ fn gpu() -> Option<Device> {
     }
 }
 
-/// Runs the case's entry `index`; its picture and the latents after the last step.
-fn run(case: &Case, index: usize, device: &Device, dtype: DType) -> Result<(Picture, Tensor)> {
-    run_with(Offload::default(), case, index, (device, dtype))
-}
-
-fn run_with(
-    offload: Offload,
-    case: &Case,
-    index: usize,
-    at: (&Device, DType),
-) -> Result<(Picture, Tensor)> {
-    let request = ImageRequest {
-        prompt: case.args.prompt.get(index),
-        seed: case.args.seed.get(index),
-    };
-    let (mut pipeline, mut texts) = case.pipeline_on(&request, index, at, offload);
-    let mut steps = LatentsOfSteps::default();
-    let picture = pipeline
-        .generate(&request, &mut texts, &mut steps)
-        .expect("picture");
-    let latents = steps.0.pop().expect("a step").to_device(&Device::Cpu)?;
-    Ok((picture, latents))
-}
-
-fn expected_latents(case: &Case, index: usize) -> Result<Tensor> {
-    let steps = case.args.num_inference_steps;
-    match case.tensors.get("latents_steps") {
-        Some(all) => all.get(steps - 1)?.get(index),
-        None => case.tensor(&format!("latents_step_{steps:03}")).get(0),
-    }
-}
-
 #[test]
 fn f32_pictures_are_the_references() -> Result<()> {
     let Some(device) = gpu() else { return Ok(()) };
@@ -87,8 +54,9 @@ fn f32_pictures_are_the_references() -> Result<()> {
         let case = Case::read(name);
         let batch = case.tensor("input_ids").dim(0)?;
         for index in 0..batch {
-            let (picture, latents) = run(&case, index, &device, DType::F32)?;
-            assert_close(name, &latents, &expected_latents(&case, index)?, LATENTS);
+            let at = (&device, DType::F32);
+            let (picture, latents) = case.run(index, at, Offload::default())?;
+            assert_close(name, &latents, &case.last_latents(index)?, LATENTS);
             let file = match batch {
                 1 => "image.png".to_owned(),
                 _ => format!("image{index}.png"),
@@ -104,16 +72,7 @@ fn bf16_pictures_are_as_near_as_the_references_own() -> Result<()> {
     let Some(device) = gpu() else { return Ok(()) };
     let (mut latents_sum, mut pixels_sum) = (0f32, 0f32);
     for name in BUILTIN {
-        let case = Case::read(name);
-        let (picture, latents) = run(&case, 0, &device, DType::BF16)?;
-        let expected = expected_latents(&case, 0)?;
-        let norm = |t: &Tensor| t.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>();
-        let distance = norm(&(&latents - &expected)?)? / norm(&expected)?;
-        let expected = read_png(&case.folder.join("image.png"));
-        let differences = picture.rgb.iter().zip(&expected.rgb);
-        let total: u64 = differences.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
-        #[expect(clippy::cast_precision_loss, reason = "a mean")]
-        let mean = total as f32 / picture.rgb.len() as f32;
+        let (distance, mean) = Case::read(name).distance_of_bf16(&device)?;
         println!("{name}: latents {distance:.4}, pixels {mean:.3}");
         latents_sum += distance;
         pixels_sum += mean;
@@ -129,7 +88,7 @@ fn networks_that_leave_and_blocks_that_stream_make_the_same_picture() -> Result<
     let Some(device) = gpu() else { return Ok(()) };
     let case = Case::read("builtin/logo_seed0");
     let at = (&device, DType::BF16);
-    let (resident, latents) = run_with(Offload::default(), &case, 0, at)?;
+    let (resident, latents) = case.run(0, at, Offload::default())?;
     let leaving = Offload {
         text_encoder: true,
         dit: true,
@@ -147,7 +106,7 @@ fn networks_that_leave_and_blocks_that_stream_make_the_same_picture() -> Result<
         streaming(blocks / 2),
         streaming(blocks),
     ] {
-        let (picture, others) = run_with(offload, &case, 0, at)?;
+        let (picture, others) = case.run(0, at, offload)?;
         assert_eq!(
             others.to_vec2::<f32>()?,
             latents.to_vec2::<f32>()?,

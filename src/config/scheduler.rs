@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
-use crate::weights::parse_json;
+use crate::error::Result;
+use crate::weights::{fault, parse_json};
 
 /// The file these settings come from, for error messages.
 pub(crate) const FILE: &str = "scheduler/scheduler_config.json";
@@ -119,7 +119,7 @@ impl SchedulerConfig {
     /// # Errors
     /// [`Error::Checkpoint`] naming the field, its value and what is supported.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |message: String| Err(Error::checkpoint(FILE, message));
+        let refuse = |message: String| Err(fault(FILE, message));
         if self.class_name != CLASS_NAME {
             return refuse(format!(
                 "`_class_name` is {:?}; only {CLASS_NAME} is supported",

@@ -57,8 +57,8 @@ struct Keys {
     use_sliding_window: bool,
     layer_types: Option<Vec<String>>,
     rope_theta: f64,
-    rope_scaling: Option<Rotary>,
-    rope_parameters: Option<Rotary>,
+    rope_scaling: Option<Object<Rotary>>,
+    rope_parameters: Option<Object<Rotary>>,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +110,7 @@ impl TextEncoderConfig {
             num_key_value_heads: keys.num_key_value_heads,
             rms_norm_eps: keys.rms_norm_eps,
             rope_theta: rope
-                .and_then(|rope| rope.rope_theta)
+                .and_then(|rope| rope.0.rope_theta)
                 .unwrap_or(keys.rope_theta),
         };
         config.validate()?;
@@ -169,7 +169,9 @@ impl Keys {
             ("rope_scaling", &self.rope_scaling),
             ("rope_parameters", &self.rope_parameters),
         ] {
-            let types = rope.iter().flat_map(|rope| [&rope.rope_type, &rope.r#type]);
+            let types = rope
+                .iter()
+                .flat_map(|Object(rope)| [&rope.rope_type, &rope.r#type]);
             for kind in types.flatten() {
                 // transformers reads the older name `mrope` as `default`.
                 rules.ensure(matches!(kind.as_str(), "default" | "mrope"), || {

@@ -72,6 +72,8 @@ pub(super) fn all(
         let spawn = |_| thread::Builder::new().spawn_scoped(scope, work);
         let spawned: io::Result<Vec<_>> = (0..PARALLEL.min(files.len())).map(spawn).collect();
         let threads = spawned.map_err(|error| {
+            // Those that run are joined, and have nothing to go on for.
+            run.over.store(true, Ordering::Relaxed);
             Fault::lasting(format!("cannot start a thread: {error}")).of(repository, None)
         })?;
         let results = threads.into_iter().map(|thread| {

@@ -101,12 +101,14 @@ impl Fault {
     }
 
     /// What is needed is not in the cache, and nothing may be requested.
-    pub(super) fn offline(root: &Path) -> Self {
+    pub(super) fn offline(root: &Path, variable: &str) -> Self {
         Self::lasting(format!(
-            "not complete in the cache folder {}, and HF_HUB_OFFLINE is set",
+            "not complete in the cache folder {}, and {variable} is set",
             root.display()
         ))
-        .with_hint("unset HF_HUB_OFFLINE for one run, which fetches what is missing")
+        .with_hint(format!(
+            "unset {variable} for one run, which fetches what is missing"
+        ))
     }
 
     /// The error of a repository, or of a file of it.

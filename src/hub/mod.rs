@@ -52,7 +52,7 @@ pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathB
 /// # Errors
 /// As [`cache_folder`].
 pub fn is_offline(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool> {
-    Ok(Settings::read(variable)?.offline)
+    Ok(Settings::read(variable)?.offline.is_some())
 }
 
 /// The hub and the cache of its files.
@@ -60,7 +60,8 @@ pub fn is_offline(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool> {
 pub struct Hub {
     cache: Cache,
     client: Client,
-    offline: bool,
+    /// The variable that forbids requests.
+    offline: Option<&'static str>,
     events: Sender<Event>,
 }
 
@@ -110,29 +111,11 @@ impl Hub {
         self.list_within(repository, Attempts::Several)
     }
 
-    /// One file of a repository: its path in the cache.
-    ///
-    /// # Errors
-    /// As [`list`](Self::list); when the repository has no such file; when it cannot be downloaded
-    /// or written to the cache.
-    pub fn file(&self, repository: &Repository, file: &str) -> Result<PathBuf> {
-        let has_file = |folder: &Path| folder.join(file).is_file();
-        let folder = match self.find(repository, has_file)? {
-            Origin::Cached(folder) => folder,
-            Origin::Hub(listing) => {
-                let folder = self.fetch(repository, &listing, &[file])?;
-                self.remember(repository, &listing)?;
-                folder
-            }
-        };
-        Ok(folder.join(file))
-    }
-
     /// The file that `pick` takes among the names of a repository's files: its path in the cache.
     ///
     /// # Errors
-    /// As [`file`](Self::file); those of `pick`.
-    pub fn file_among(
+    /// As [`list`](Self::list); those of `pick`; when it cannot be downloaded or written to the cache.
+    pub fn file(
         &self,
         repository: &Repository,
         pick: impl Fn(Vec<String>) -> Result<String>,
@@ -156,11 +139,13 @@ impl Hub {
     fn find(&self, repository: &Repository, suffices: impl Fn(&Path) -> bool) -> Result<Origin> {
         let cached = self.cache_of(repository).snapshot(&repository.revision);
         let cached = cached.filter(|folder| suffices(folder));
+        if let (None, Some(variable)) = (&cached, self.offline) {
+            return Err(Fault::offline(self.cache.root(), variable).of(repository, None));
+        }
         match cached {
-            Some(folder) if self.offline || repository.revision.is_commit() => {
+            Some(folder) if self.offline.is_some() || repository.revision.is_commit() => {
                 Ok(Origin::Cached(folder))
             }
-            _ if self.offline => Err(Fault::offline(self.cache.root()).of(repository, None)),
             Some(folder) => match self.list_within(repository, Attempts::One) {
                 Ok(listing) => Ok(Origin::Hub(listing)),
                 Err(error) => {

@@ -23,7 +23,8 @@ pub(super) struct Settings {
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
     /// Nothing may be requested.
-    pub(super) offline: bool,
+    /// The variable that forbids requests.
+    pub(super) offline: Option<&'static str>,
 }
 
 /// A secret; it is not printed.
@@ -51,8 +52,7 @@ impl Settings {
             cache: environment.cache()?,
             endpoint: environment.endpoint()?,
             token: environment.token()?,
-            offline: environment.is_true("HF_HUB_OFFLINE")
-                || environment.is_true("TRANSFORMERS_OFFLINE"),
+            offline: environment.offline(),
         })
     }
 }
@@ -73,6 +73,13 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
                 .iter()
                 .any(|yes| value.eq_ignore_ascii_case(yes))
         })
+    }
+
+    /// The variable that says so: the first that is set counts.
+    fn offline(&self) -> Option<&'static str> {
+        let names = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+        let set = names.into_iter().find(|name| self.get(name).is_some());
+        set.filter(|name| self.is_true(name))
     }
 
     /// A path, whose `~` is the home folder.
@@ -130,8 +137,9 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
         }
         let names = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
         for name in names {
-            if let Some(token) = self.get(name) {
-                return parse_token(&token.to_string_lossy(), name);
+            let given = self.get(name).unwrap_or_default();
+            if let Some(token) = parse_token(&given.to_string_lossy(), name)? {
+                return Ok(Some(token));
             }
         }
         let path = self
@@ -249,12 +257,27 @@ mod tests {
 
     #[test]
     fn offline_is_a_yes() {
-        let offline = |value| {
-            settings(&[("HOME", "/"), ("HF_HUB_OFFLINE", value)])
-                .unwrap()
-                .offline
+        let [first, second] = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+        let offline = |one, other| {
+            let variables = [("HOME", "/"), (first, one), (second, other)];
+            settings(&variables).unwrap().offline
         };
-        assert!(offline("1") && offline("True") && offline("ON"));
-        assert!(!offline("0") && !offline("") && !offline("no"));
+        for yes in ["1", "True", "ON"] {
+            assert_eq!(offline(yes, ""), Some(first));
+            assert_eq!(offline("", yes), Some(second));
+            assert_eq!(offline("0", yes), None, "the first that is set counts");
+        }
+        assert_eq!(offline("no", ""), None);
+        assert_eq!(offline("", ""), None);
+    }
+
+    #[test]
+    fn a_blank_token_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("token"), "hf_file").unwrap();
+        let home = folder.path().to_str().unwrap();
+        let variables = [("HF_HOME", home), ("HF_TOKEN", " ")];
+        let token = settings(&variables).unwrap().token.unwrap();
+        assert_eq!(token.bearer(), "Bearer hf_file");
     }
 }

@@ -1,7 +1,7 @@
 //! Limits that control groups set: a container's, a batch job's, a service's.
 //!
-//! Every group above the process's own limits it, too. What a group's files hold in the page cache and
-//! nobody uses is given back when memory is needed, so it counts as room.
+//! Every group above the process's own limits it, too. What a group's files hold in the page cache is
+//! given back when memory is needed, so it counts as room.
 //!
 //! Source: the kernel's `admin-guide/cgroup-v2.rst` and `cgroup-v1/memory.rst`.
 
@@ -21,19 +21,19 @@ pub(super) struct Limit {
 struct Files {
     limit: &'static str,
     usage: &'static str,
-    /// The key of what can be given back, in `memory.stat`.
-    unused: &'static str,
+    /// The keys of what can be given back, in `memory.stat`.
+    cache: [&'static str; 2],
 }
 
 const V2: Files = Files {
     limit: "memory.max",
     usage: "memory.current",
-    unused: "inactive_file",
+    cache: ["inactive_file", "active_file"],
 };
 const V1: Files = Files {
     limit: "memory.limit_in_bytes",
     usage: "memory.usage_in_bytes",
-    unused: "total_inactive_file",
+    cache: ["total_inactive_file", "total_active_file"],
 };
 
 /// The limit on this process, where there is one. `groups` is the text of `/proc/self/cgroup`, `mounted`
@@ -67,13 +67,12 @@ impl Files {
         let number = |file: &str| text(file)?.trim().parse::<u64>().ok();
         // `max`, which is no number, where there is no limit.
         let total = number(self.limit)?;
-        let unused = text("memory.stat").and_then(|stat| {
-            let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
-            let (_, bytes) = lines.find(|(key, _)| *key == self.unused)?;
-            bytes.parse::<u64>().ok()
-        });
+        let stat = text("memory.stat").unwrap_or_default();
+        let stat = stat.lines().filter_map(|line| line.split_once(' '));
+        let cache = stat.filter(|(key, _)| self.cache.contains(key));
+        let cache = cache.filter_map(|(_, bytes)| bytes.parse::<u64>().ok());
         let used = number(self.usage).unwrap_or(0);
-        let used = used.saturating_sub(unused.unwrap_or(0));
+        let used = cache.fold(used, u64::saturating_sub);
         Some(Limit {
             total,
             room: total.saturating_sub(used),
@@ -102,7 +101,10 @@ mod tests {
             &[
                 ("memory.max", "1000\n"),
                 ("memory.current", "700\n"),
-                ("memory.stat", "anon 400\ninactive_file 300\n"),
+                (
+                    "memory.stat",
+                    "anon 400\ninactive_file 100\nactive_file 200\nfile 300\n",
+                ),
             ],
         );
         group(

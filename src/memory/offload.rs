@@ -72,7 +72,7 @@ impl OffloadChoices {
             }
             PerformanceMode::Memory => {
                 let least = |offload| Offload {
-                    dit: !on_gpu,
+                    dit: !on_gpu || self.dit_layerwise == Some(false),
                     vae: true,
                     ..streamed(offload, blocks)
                 };

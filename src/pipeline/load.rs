@@ -6,12 +6,12 @@ use super::networks::Networks;
 use super::rehearsal::{self, Rehearsal};
 use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
 use crate::config::{self, ModelConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory::{Footprint, Offload};
 use crate::model::{text_encoder, transformer, vae};
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
-use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource, StoredSize};
+use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource, StoredSize, fault};
 
 /// The dtype each network computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Checkpoint {
         let max_id = checkpoint.tokenizer.max_id();
         if max_id as usize >= rows {
             let message = format!("`vocab_size` is {rows}, but the tokenizer has the id {max_id}");
-            return Err(Error::checkpoint(config::text_encoder::FILE, message));
+            return Err(fault(config::text_encoder::FILE, message));
         }
         checkpoint.check_tensors()?;
         Ok(checkpoint)

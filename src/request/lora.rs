@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::hub::{Repository, RepositoryId, Revision};
-use crate::weights::listing;
+use crate::request::check_path;
+use crate::weights::{listing, printable};
 
 const SUFFIX: &str = ".safetensors";
 
@@ -59,6 +60,9 @@ pub(super) fn resolve_loras(args: &LoraArgs) -> Result<Vec<LoraName>> {
                 )));
             }
             let place = find(path, args.weight_name.as_deref())?;
+            if let LoraPlace::File(file) = &place {
+                check_path("--lora-path", Path::new(file))?;
+            }
             Ok(LoraName { place, scale })
         })
         .collect()
@@ -132,7 +136,7 @@ pub(crate) fn pick_lora(
 
 fn refuse(path: &str, why: &str, hint: Option<String>) -> Error {
     Error::Usage {
-        message: format!("--lora-path `{path}`: {why}"),
+        message: format!("--lora-path `{}`: {}", printable(path), printable(why)),
         hint,
     }
 }

@@ -15,6 +15,13 @@ pub(super) fn resolve_seeds(
     if let Some(outputs) = outputs {
         in_range("--num-outputs-per-prompt", outputs, 1..=MAX_PICTURES)?;
     }
+    let each = outputs.unwrap_or(given.len());
+    if each * prompts > MAX_PICTURES {
+        return Err(Error::usage(format!(
+            "{prompts} prompts with {each} pictures each are {} pictures, at most {MAX_PICTURES} in one run",
+            each * prompts
+        )));
+    }
     let per_prompt = match (given, outputs) {
         ([seed], outputs) => (0..outputs.unwrap_or(1) as u64)
             .map(|k| {
@@ -34,13 +41,6 @@ pub(super) fn resolve_seeds(
             )));
         }
     };
-    let pictures = per_prompt.len() * prompts;
-    if pictures > MAX_PICTURES {
-        return Err(Error::usage(format!(
-            "{prompts} prompts with {} pictures each are {pictures} pictures, at most {MAX_PICTURES} in one run",
-            per_prompt.len()
-        )));
-    }
     Ok(per_prompt.repeat(prompts))
 }
 
@@ -57,6 +57,7 @@ mod tests {
         assert!(resolve_seeds(&[u64::MAX], Some(2), 1).is_err());
         assert!(resolve_seeds(&[0], Some(100), 100).is_ok());
         assert!(resolve_seeds(&[0], Some(100), 101).is_err());
+        assert!(resolve_seeds(&vec![0; 10_002], Some(5001), 2).is_err());
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use tokenizers::models::bpe::{Merges, Vocab};
 use super::json::{Added, MAX_MERGES, MergeList, TokenMap, TokenizerConfig, TokenizerJson};
 use super::tokenizer::byte_chars;
 use crate::error::{Error, Result};
-use crate::weights::{Object, parse_json};
+use crate::weights::{Object, fault, parse_json};
 
 pub(super) const VOCAB: &str = "tokenizer/vocab.json";
 pub(super) const MERGES: &str = "tokenizer/merges.txt";
@@ -73,7 +73,7 @@ impl Parts {
         let with_id = |Object(token): Object<Added>| {
             let id = token.id.ok_or_else(|| {
                 let message = format!("added token {} has no id", quote(&token.content));
-                Error::checkpoint(file, message)
+                fault(file, message)
             })?;
             Ok((id, token))
         };
@@ -108,13 +108,13 @@ impl Parts {
                     "added token {} has `lstrip`, `rstrip` or `single_word`; only exact matches are supported",
                     quote(&content)
                 );
-                return Err(Error::checkpoint(added_file, message));
+                return Err(fault(added_file, message));
             }
             match vocab.get(&content) {
                 Some(&known) if known == id => {}
                 Some(known) => {
                     let message = format!("token {} has the ids {known} and {id}", quote(&content));
-                    return Err(Error::checkpoint(added_file, message));
+                    return Err(fault(added_file, message));
                 }
                 None if !ids.insert(id) => return Err(taken(added_file, id, &content)),
                 // Given to the model as well: tokens that the model does not know are numbered
@@ -147,7 +147,7 @@ fn check_added_bytes(file: &str, added: &[(u32, Added)]) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::checkpoint(file, message))
+    Err(fault(file, message))
 }
 
 /// Without a token for a byte, BPE would leave the byte out of the prompt.
@@ -156,7 +156,7 @@ fn check_bytes(file: &str, vocab: &Vocab) -> Result<()> {
     let missing = byte_chars().iter().filter(|byte| !known(byte)).count();
     if missing > 0 {
         let message = format!("no token for {missing} of the 256 bytes");
-        return Err(Error::checkpoint(file, message));
+        return Err(fault(file, message));
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ fn check_merges(file: &str, vocab: &Vocab, merges: &Merges) -> Result<()> {
         for token in [a, b, &joined] {
             if !vocab.contains_key(token) {
                 let message = format!("merge {rank} has {}, which is no token", quote(token));
-                return Err(Error::checkpoint(file, message));
+                return Err(fault(file, message));
             }
         }
     }
@@ -180,26 +180,24 @@ fn check_merges(file: &str, vocab: &Vocab, merges: &Merges) -> Result<()> {
 
 fn taken(file: &str, id: u32, token: &str) -> Error {
     let message = format!("id {id} of token {} is another token's too", quote(token));
-    Error::checkpoint(file, message)
+    fault(file, message)
 }
 
 /// `merges.txt`: a version line, then a pair a line, by rank.
 fn parse_merges(merges_txt: &[u8]) -> Result<Merges> {
-    let text =
-        std::str::from_utf8(merges_txt).map_err(|e| Error::checkpoint(MERGES, e.to_string()))?;
+    let text = std::str::from_utf8(merges_txt).map_err(|e| fault(MERGES, e.to_string()))?;
     let mut lines = (1..).zip(text.lines()).peekable();
     lines.next_if(|(_, line)| line.starts_with("#version"));
     let mut merges = Merges::new();
     for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
         if merges.len() == MAX_MERGES {
-            return Err(Error::checkpoint(
-                MERGES,
-                format!("more than {MAX_MERGES} merges"),
-            ));
+            return Err(fault(MERGES, format!("more than {MAX_MERGES} merges")));
         }
-        merges.push(parse_merge(line).ok_or_else(|| {
-            Error::checkpoint(MERGES, format!("line {number} is {}, no pair", quote(line)))
-        })?);
+        merges.push(
+            parse_merge(line).ok_or_else(|| {
+                fault(MERGES, format!("line {number} is {}, no pair", quote(line)))
+            })?,
+        );
     }
     Ok(merges)
 }

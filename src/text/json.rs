@@ -16,8 +16,8 @@ use tokenizers::models::bpe::{Merges, Vocab};
 
 use super::files::{TOKENIZER_JSON, clip, parse_merge};
 use super::tokenizer::SPLIT;
-use crate::error::{Error, Result};
-use crate::weights::Object;
+use crate::error::Result;
+use crate::weights::{Object, fault};
 
 /// Most tokens of a vocabulary; Qwen has 151,643, and a million would take seconds.
 const MAX_TOKENS: usize = 500_000;
@@ -144,7 +144,7 @@ impl TokenizerJson<'_> {
             if !supported.contains(&found) {
                 let found = clip(&found.to_string());
                 let message = format!("`{field}` is {found}; only {} is supported", supported[0]);
-                return Err(Error::checkpoint(TOKENIZER_JSON, message));
+                return Err(fault(TOKENIZER_JSON, message));
             }
         }
         Ok(())
@@ -158,10 +158,9 @@ fn parse_rule(field: &str, rule: Rule) -> Result<Value> {
             "`{field}` has {} bytes; at most {MAX_RULE_BYTES} are supported",
             text.len()
         );
-        return Err(Error::checkpoint(TOKENIZER_JSON, message));
+        return Err(fault(TOKENIZER_JSON, message));
     }
-    serde_json::from_str(text)
-        .map_err(|error| Error::checkpoint(TOKENIZER_JSON, format!("`{field}`: {error}")))
+    serde_json::from_str(text).map_err(|error| fault(TOKENIZER_JSON, format!("`{field}`: {error}")))
 }
 
 /// Tokens and their ids, at most [`MAX_TOKENS`].

@@ -12,7 +12,7 @@ use tokenizers::{AddedToken, AddedVocabulary, Model, OffsetReferential, OffsetTy
 use super::files::{ADDED_TOKENS, MERGES, Parts, TOKENIZER_CONFIG, TOKENIZER_JSON, VOCAB};
 use super::template;
 use crate::error::{Error, Result};
-use crate::weights::ModelSource;
+use crate::weights::{ModelSource, fault};
 
 /// All that a tokenizer can consist of.
 pub(crate) const FILES: [&str; 5] = [
@@ -120,7 +120,7 @@ impl Tokenizer {
     }
 
     fn new(parts: Parts) -> Result<Self> {
-        let refuse = |e: tokenizers::Error| Error::checkpoint("tokenizer", e.to_string());
+        let refuse = |e: tokenizers::Error| fault("tokenizer", e.to_string());
         let max_id = parts.vocab.values().max().copied().unwrap_or_default();
         let bpe = BPE::builder()
             .vocab_and_merges(parts.vocab, parts.merges)
@@ -142,7 +142,7 @@ impl Tokenizer {
 
         let prefix = tokenizer.encode(template::PREFIX)?.len();
         if prefix != template::PREFIX_TOKENS {
-            return Err(Error::checkpoint(
+            return Err(fault(
                 "tokenizer",
                 format!(
                     "makes {prefix} tokens of the prompt template's prefix, not {}",

@@ -1,7 +1,6 @@
 //! The header of a safetensors file: what the file holds, checked against the file before anything
 //! believes it.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use safetensors::SafeTensorError;
@@ -10,7 +9,7 @@ use serde::Deserialize;
 
 use super::blob::Blob;
 use super::fault::{INCOMPLETE, fault, fault_with_hint};
-use super::json::{TensorMap, parse_json};
+use super::json::{Object, TensorMap, parse_json};
 use crate::error::{Error, Result};
 
 /// Bytes of the length that comes first.
@@ -73,20 +72,25 @@ impl Header {
         })
     }
 
-    /// The free text of the same file's header, by key.
+    /// What diffusers notes of an adapter in the free text of the same file's header.
     ///
     /// # Errors
     /// Anything but text.
-    pub(super) fn notes(&self, file: &str, blob: &Blob) -> Result<BTreeMap<String, String>> {
+    pub(super) fn adapter_config(&self, file: &str, blob: &Blob) -> Result<Option<String>> {
         #[derive(Deserialize)]
         struct Json {
-            #[serde(rename = "__metadata__", default)]
-            notes: BTreeMap<String, String>,
+            #[serde(rename = "__metadata__")]
+            notes: Option<Object<Notes>>,
+        }
+        #[derive(Deserialize)]
+        struct Notes {
+            lora_adapter_metadata: Option<String>,
         }
         let text = text(blob, self.data_start - LENGTH_BYTES)
             .map_err(|error| fault(file, format!("cannot be read: {error}")))?;
         // All else in the header was found sound.
-        Ok(parse_json::<Json>(&format!("{file}: __metadata__"), &text)?.notes)
+        let Json { notes } = parse_json(&format!("{file}: __metadata__"), &text)?;
+        Ok(notes.and_then(|Object(notes)| notes.lora_adapter_metadata))
     }
 }
 

@@ -102,9 +102,9 @@ impl TensorFile {
         }
     }
 
-    /// The text that the header's free part has under `key`.
-    pub(super) fn note(&self, key: &str) -> Result<Option<String>> {
-        Ok(self.header.notes(&self.name, &self.blob)?.remove(key))
+    /// The adapter's configuration, where the header has one.
+    pub(super) fn adapter_config(&self) -> Result<Option<String>> {
+        self.header.adapter_config(&self.name, &self.blob)
     }
 
     /// Fills `buffer` from byte `offset` of the tensor's data on.

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::memory::Offload;
 use qwen_gen::noise::GeneratorDevice;
@@ -163,6 +163,50 @@ impl Case {
         let pipeline = Pipeline::load(checkpoint, sampling, offload, at, rehearsal, &mut ())
             .expect("pipeline");
         (pipeline, texts)
+    }
+
+    /// Runs entry `index`: its picture, and the latents after the last step on the CPU.
+    pub fn run(
+        &self,
+        index: usize,
+        at: (&Device, DType),
+        offload: Offload,
+    ) -> Result<(Picture, Tensor)> {
+        let request = ImageRequest {
+            prompt: self.args.prompt.get(index),
+            seed: self.args.seed.get(index),
+        };
+        let (mut pipeline, mut texts) = self.pipeline_on(&request, index, at, offload);
+        let mut steps = LatentsOfSteps::default();
+        let picture = pipeline
+            .generate(&request, &mut texts, &mut steps)
+            .expect("picture");
+        let latents = steps.0.pop().expect("a step").to_device(&Device::Cpu)?;
+        Ok((picture, latents))
+    }
+
+    /// The reference's latents after the last step.
+    pub fn last_latents(&self, index: usize) -> Result<Tensor> {
+        let steps = self.args.num_inference_steps;
+        match self.tensors.get("latents_steps") {
+            Some(all) => all.get(steps - 1)?.get(index),
+            None => self.tensor(&format!("latents_step_{steps:03}")).get(0),
+        }
+    }
+
+    /// How far a run in bf16 is from the reference in f32: its latents relative in L2, its pixels as the mean
+    /// absolute difference in steps of 1/255.
+    pub fn distance_of_bf16(&self, device: &Device) -> Result<(f32, f32)> {
+        let (picture, latents) = self.run(0, (device, DType::BF16), Offload::default())?;
+        let expected = self.last_latents(0)?;
+        let norm = |t: &Tensor| t.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>();
+        let distance = norm(&(&latents - &expected)?)? / norm(&expected)?;
+        let expected = read_png(&self.folder.join("image.png"));
+        let differences = picture.rgb.iter().zip(&expected.rgb);
+        let total: u64 = differences.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a mean")]
+        let mean = total as f32 / picture.rgb.len() as f32;
+        Ok((distance, mean))
     }
 }
 

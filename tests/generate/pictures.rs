@@ -198,7 +198,7 @@ fn sides_are_multiples_of_16_and_follow_from_each_other() {
 }
 
 #[test]
-fn bf16_is_near_f32() {
+fn each_network_has_a_precision_of_its_own() {
     let scratch = Scratch::new();
     let size = [
         "--width",

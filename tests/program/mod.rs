@@ -65,6 +65,9 @@ impl Scratch {
             .current_dir(self.0.path())
             .env_remove("COLUMNS")
             .env_remove("RUST_BACKTRACE")
+            .env_remove("SGLANG_DIFFUSION_TORCH_PROFILER_DIR")
+            .env_remove("SGLANG_TORCH_PROFILER_DIR")
+            .env_remove("QWEN_GEN_MEMORY_LIMIT_GIB")
             .env("SGLANG_GIT_COMMIT", "abc1234")
             .timeout(Duration::from_mins(2));
         command

@@ -299,7 +299,11 @@ fn refuses_dtypes_and_notes_that_it_cannot_read() {
     )
     .unwrap();
     assert!(files.refusal().contains("is stored as I8"));
-    fs::write(files.path(), raw(r#"{"__metadata__": {"a": 1}}"#, 0)).unwrap();
+    fs::write(
+        files.path(),
+        raw(r#"{"__metadata__": {"lora_adapter_metadata": 1}}"#, 0),
+    )
+    .unwrap();
     assert!(
         files
             .refusal()

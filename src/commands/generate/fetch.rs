@@ -104,11 +104,8 @@ pub(super) fn loras(
             LoraPlace::Repository(..) if request.dry_run => continue,
             LoraPlace::Repository(repository, name) => {
                 let path = watched(console, interrupt, move |hub| {
-                    let pick = |names| pick_lora(repository.id.as_str(), names, None);
-                    match name {
-                        Some(name) => hub.file(&repository, &name),
-                        None => hub.file_among(&repository, pick),
-                    }
+                    let id = repository.id.as_str();
+                    hub.file(&repository, |names| pick_lora(id, names, name.as_deref()))
                 })?;
                 path.display().to_string()
             }

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorInfo;
 
 use super::Lora;
 use super::keys::{Names, Part};
-use super::peft::{self, PeftConfig};
+use super::peft::PeftConfig;
 use crate::error::{Error, Result};
 use crate::weights::blob::Blob;
 use crate::weights::fault::{fault, fault_with_hint};
@@ -43,7 +43,7 @@ impl LoraFile {
         let blob = Blob::open(Path::new(&lora.file))
             .map_err(|error| fault(&lora.file, format!("cannot be opened: {error}")))?;
         let file = TensorFile::new(lora.file.clone(), blob)?;
-        let peft = match file.note(peft::KEY)? {
+        let peft = match file.adapter_config()? {
             Some(json) => PeftConfig::parse(&lora.file, &json)?,
             None => PeftConfig::default(),
         };

@@ -10,7 +10,10 @@ use crate::weights::fault::fault;
 use crate::weights::json::parse_json;
 
 /// Key of the configuration in the header's `__metadata__`.
-pub(super) const KEY: &str = "lora_adapter_metadata";
+const KEY: &str = "lora_adapter_metadata";
+
+/// The longest configuration; one with an alpha for every layer has 50 thousand.
+const MAX_BYTES: usize = 1 << 20;
 
 /// What the configuration says of the transformer's adapter; the rest is in the tensors.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +33,10 @@ impl PeftConfig {
     /// Parses the configuration of `file`.
     pub(super) fn parse(file: &str, json: &str) -> Result<Self> {
         let place = format!("{file}: {KEY}");
+        if json.len() > MAX_BYTES {
+            let message = format!("{} bytes, expected at most {MAX_BYTES}", json.len());
+            return Err(fault(&place, message));
+        }
         let config: Self = parse_json(&place, json.as_bytes())?;
         let alphas = config
             .lora_alpha
@@ -100,6 +107,12 @@ mod tests {
     fn rank_stabilised_adapters_divide_by_the_root() {
         let json = r#"{"transformer.lora_alpha": 8, "transformer.use_rslora": true}"#;
         assert_eq!(scaling(json, "img_in"), 4.0);
+    }
+
+    #[test]
+    fn a_configuration_that_is_too_long_is_not_parsed() {
+        let error = PeftConfig::parse("f", &" ".repeat(MAX_BYTES + 1)).unwrap_err();
+        assert!(error.to_string().contains("expected at most"), "{error}");
     }
 
     #[test]
