@@ -130,8 +130,9 @@ const NO_TEXT: &str = ", \"<Failure when calling cuGetErrorString()>\"";
 fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     let no_gpu = |error: &candle_core::Error| NoGpu {
         reason: format!(
-            "no GPU works here: {}",
-            message_of(error).replace(NO_TEXT, "")
+            "no GPU works here: {}{}",
+            message_of(error).replace(NO_TEXT, ""),
+            older_driver()
         ),
         way_out: "see `nvidia-smi` for the GPUs and the driver, or use --device cpu",
     };
@@ -146,6 +147,22 @@ fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
         device,
         reason: format!("cuda:{index}: {name}"),
     })
+}
+
+/// What to add to a failure where the driver is older than this program's CUDA.
+#[cfg(feature = "cuda")]
+fn older_driver() -> String {
+    use candle_core::cuda_backend::cudarc::driver::sys::CUDA_VERSION;
+
+    let version = |number: u32| format!("{}.{}", number / 1000, number % 1000 / 10);
+    match crate::profiler::driver_version() {
+        0 | CUDA_VERSION.. => String::new(),
+        found => format!(
+            "; the driver is for CUDA {}, this program needs {}",
+            version(found),
+            version(CUDA_VERSION)
+        ),
+    }
 }
 
 /// A GPU as the driver knows it.

@@ -11,7 +11,7 @@ use clap::Parser;
 use qwen_gen::Error;
 use qwen_gen::allocator::{self, Allocator};
 use qwen_gen::cli::console::Console;
-use qwen_gen::cli::{Cli, Command, upstream_flag};
+use qwen_gen::cli::{Cli, Command, tie_texts, upstream_flag};
 use qwen_gen::commands::{Verdict, compare_perf, completions, doctor, generate, trace};
 use qwen_gen::interrupt;
 
@@ -40,7 +40,7 @@ fn run(started: Instant) -> ExitCode {
         Console::error(&Error::usage(message).into());
         return ExitCode::from(USAGE);
     }
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(tie_texts(args)) {
         Ok(cli) => cli,
         Err(error) => {
             // A closed pipe is no reason to fail.

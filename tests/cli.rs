@@ -209,6 +209,10 @@ fn prefixes_and_values_in_both_spellings() {
     ]);
     assert_eq!(full, "error: --width 8: expected 16 to 4096");
     assert_eq!(run(&["--model=builtin:tiny", "--prompt=a", "--wi=8"]), full);
+    assert_eq!(
+        run(&["--model=builtin:tiny", "--prompt", "- a", "b", "--wi=8"]),
+        full
+    );
     let upstreams = ["--mode=manual", "--model=builtin:tiny", "--prompt=a"];
     assert_eq!(run(&[&upstreams[..], &["--wi=8"]].concat()), full);
     assert_eq!(

@@ -156,6 +156,16 @@ fn a_saved_picture_has_a_save_time_and_prompts_of_a_file_are_not_told() {
 }
 
 #[test]
+fn what_a_warm_up_loads_is_in_the_dump() {
+    let scratch = Scratch::new();
+    let flags = ["--warmup-mode", "request", "--text-encoder-cpu-offload"];
+    let dump = parse(&dump(&scratch, &flags));
+    let mut loaded: Vec<_> = dump["load"].as_object().unwrap().keys().collect();
+    loaded.sort();
+    assert_eq!(loaded, ["text_encoder", "transformer", "vae"]);
+}
+
+#[test]
 fn dumps_of_two_runs_compare() {
     let scratch = Scratch::new();
     fs::write(scratch.path("base.json"), dump(&scratch, &[])).unwrap();

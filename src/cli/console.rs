@@ -2,6 +2,7 @@
 //!
 //! A closed pipe on either stream does not stop a run.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
@@ -65,6 +66,8 @@ pub struct Console {
     colour: bool,
     progress: Option<Progress>,
     download: Option<Download>,
+    /// Why a line could not be written to stdout.
+    lost: OnceCell<io::Error>,
     /// Lines of stages and steps are left out of a warm-up.
     warming_up: bool,
     stage_started: Instant,
@@ -83,14 +86,16 @@ impl Console {
     /// A console for one run.
     #[must_use]
     pub fn new(level: LogLevel, json: bool) -> Self {
+        let variable = |name| std::env::var_os(name).unwrap_or_default();
         let colour =
-            stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            stderr().is_terminal() && variable("NO_COLOR").is_empty() && variable("TERM") != "dumb";
         Self {
             level,
             json,
             colour,
             progress: None,
             download: None,
+            lost: OnceCell::new(),
             warming_up: false,
             stage_started: Instant::now(),
         }
@@ -202,7 +207,7 @@ impl Console {
     }
 
     fn draw_target(&self) -> ProgressDrawTarget {
-        if self.level > LogLevel::Info {
+        if self.level > LogLevel::Info || hub::hides_progress(|name| std::env::var_os(name)) {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr()
@@ -218,12 +223,28 @@ impl Console {
         let time = jiff::ZonedDateTime::now().strftime("%m-%d %H:%M:%S");
         let line = format!("[{time}] {message}\n");
         self.suspended(|| {
-            let _ = if self.json {
-                stderr().write_all(line.as_bytes())
-            } else {
-                stdout().write_all(line.as_bytes())
-            };
+            if self.json {
+                let _ = stderr().write_all(line.as_bytes());
+            } else if let Err(error) = stdout().write_all(line.as_bytes())
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                let _ = self.lost.set(error);
+            }
         });
+    }
+
+    /// Fails when a line could not be written to stdout, which scripts read.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub fn check(&self) -> Result<()> {
+        match self.lost.get() {
+            Some(error) => Err(Error::Output {
+                path: "standard output".into(),
+                message: error.to_string(),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn stderr_line(&self, label: &str, colour: &str, message: &str) {

@@ -5,11 +5,13 @@ pub mod console;
 pub mod doctor;
 mod download;
 pub mod generate;
+mod texts;
 pub mod trace;
 mod upstream;
 
 use clap::{Parser, Subcommand};
 
+pub use self::texts::tie_texts;
 pub use self::upstream::upstream_flag;
 
 /// The program's arguments.

@@ -7,6 +7,10 @@ use serde::Serialize;
 
 use crate::files;
 use crate::hub;
+use crate::request::OUTPUT_FOLDER;
+
+/// The folder without which there is nothing to run for.
+pub(super) const PICTURES: &str = "pictures";
 
 /// A folder, there or not.
 #[derive(Debug, Serialize)]
@@ -31,6 +35,7 @@ pub(super) fn find(traces: PathBuf) -> Vec<Folder> {
     [
         ("models", models),
         ("traces", Some(traces)),
+        (PICTURES, Some(OUTPUT_FOLDER.into())),
         ("algorithms", algorithms),
     ]
     .into_iter()

@@ -12,7 +12,7 @@ mod text;
 use serde::Serialize;
 
 use self::cpu::Cpu;
-use self::folders::Folder;
+use self::folders::{Folder, PICTURES};
 use self::libraries::Library;
 use self::model::Model;
 use crate::device::{self, DeviceChoice, Gpu};
@@ -99,6 +99,14 @@ impl Report {
             None => (None, None),
         };
         let variable = |name: &str| std::env::var_os(name);
+        let folders = folders::find(profiler::trace_folder(variable));
+        let pictures = folders.iter().find(|folder| folder.name == PICTURES);
+        let no_place = pictures
+            .filter(|folder| !folder.writable)
+            .map(|folder| Refusal {
+                reason: format!("cannot write to the folder {}", folder.path.display()),
+                hint: Some("--output-path names another".to_owned()),
+            });
         Self {
             program: Program {
                 version: env!("CARGO_PKG_VERSION"),
@@ -113,11 +121,11 @@ impl Report {
             gpus: device::gpus(),
             libraries: libraries::find(),
             profiling_permitted: libraries::profiling_permitted(),
-            folders: folders::find(profiler::trace_folder(variable)),
+            folders,
             device: chosen.map(|chosen| chosen.reason),
             model,
             model_unknown,
-            refusal: no_device.or(no_model),
+            refusal: no_device.or(no_model).or(no_place),
         }
     }
 }

@@ -55,6 +55,11 @@ pub fn is_offline(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool> {
     Ok(Settings::read(variable)?.offline.is_some())
 }
 
+/// Whether the environment's variables say not to show progress.
+pub fn hides_progress(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    settings::hides_progress(variable)
+}
+
 /// The hub and the cache of its files.
 #[derive(Debug)]
 pub struct Hub {

@@ -57,6 +57,10 @@ impl Settings {
     }
 }
 
+pub(super) fn hides_progress(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    Environment { variable }.is_true("HF_HUB_DISABLE_PROGRESS_BARS")
+}
+
 struct Environment<F> {
     variable: F,
 }

@@ -62,6 +62,9 @@ pub struct Choices {
     pub warmup_steps: Option<usize>,
 }
 
+/// Folder of the pictures where none is named.
+pub const OUTPUT_FOLDER: &str = "outputs";
+
 /// Where pictures go.
 #[derive(Debug, Clone)]
 pub struct OutputOptions {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::profiler::Extent;
-use crate::request::OutputOptions;
+use crate::request::{OUTPUT_FOLDER, OutputOptions};
 
 /// Longest request id: with an index and an ending it still names a file.
 const MAX_REQUEST_ID: usize = 128;
@@ -15,7 +15,7 @@ const MAX_REQUEST_ID: usize = 128;
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 pub(super) struct OutputArgs {
     /// Folder of the pictures
-    #[arg(long, value_name = "FOLDER", default_value = "outputs")]
+    #[arg(long, value_name = "FOLDER", default_value = OUTPUT_FOLDER)]
     pub(super) output_path: PathBuf,
 
     /// Name of the picture [default: made from prompt, time and request id]

@@ -64,8 +64,9 @@ impl Session {
         let Self { run, watchers, .. } = self;
         let image = &run.request.images[0];
         watchers.console.set_warming_up(true);
-        self.pipeline
-            .warm_up(image, &mut self.texts, steps, &mut watchers.of_a_warm_up())
+        let (pipeline, texts) = (&mut self.pipeline, &mut self.texts);
+        watchers
+            .of_a_warm_up(|observer| pipeline.warm_up(image, texts, steps, observer))
             .map_err(|error| self.plan.explain(error))
             .context("the warm-up failed")?;
         watchers.perf.end_warm_up();
@@ -92,7 +93,9 @@ impl Session {
             .generate(&run.request.images[index], &mut self.texts, &mut observers)
             .map_err(|error| self.plan.explain(error))
             .with_context(|| run.progress(index))?;
-        observers.request_end(index)?;
+        observers
+            .request_end(index)
+            .with_context(|| run.progress(index))?;
         let saving = Instant::now();
         run.save(index, &picture, &self.settings, &watchers.console)
             .with_context(|| run.progress(index))?;
@@ -122,7 +125,8 @@ impl Session {
         if json {
             console.json_object(&run.json(&report)?)?;
         }
-        // All is in its place; that it was to stop is told all the same.
+        // All is in its place; that a line was lost, or that it was to stop, is told all the same.
+        console.check()?;
         Ok(watchers.interrupt.check()?)
     }
 }

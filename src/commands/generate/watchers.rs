@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::cli::console::Console;
 use crate::device::Chosen;
+use crate::error::Result;
 use crate::interrupt::Interrupt;
 use crate::perf::{PerfRecorder, process_start};
 use crate::pipeline::Observer;
@@ -52,8 +53,28 @@ impl Watchers {
         all
     }
 
-    /// Those who watch what nobody records.
-    pub(super) fn of_a_warm_up(&mut self) -> Vec<&mut dyn Observer> {
-        vec![&mut self.interrupt, &mut self.console]
+    /// Runs `warm_up`, which nobody records but for what is loaded in it.
+    pub(super) fn of_a_warm_up<T>(&mut self, warm_up: impl FnOnce(&mut dyn Observer) -> T) -> T {
+        let mut perf = Loads(&mut self.perf);
+        let mut profiler = self.profiler.as_mut().map(|profiler| Loads(profiler));
+        let mut all: Vec<&mut dyn Observer> = vec![&mut self.interrupt, &mut self.console];
+        if let Some(profiler) = &mut profiler {
+            all.push(profiler);
+        }
+        all.push(&mut perf);
+        warm_up(&mut all)
+    }
+}
+
+/// Tells of loads only.
+struct Loads<'a>(&'a mut dyn Observer);
+
+impl Observer for Loads<'_> {
+    fn load_begin(&mut self, component: &'static str) -> Result<()> {
+        self.0.load_begin(component)
+    }
+
+    fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
+        self.0.load_end(component, bytes)
     }
 }

@@ -1,0 +1,68 @@
+//! Prompts that begin with a hyphen, as Python's parser takes them.
+
+use std::ffi::{OsStr, OsString};
+
+/// The flags whose values are for people.
+const TEXT_FLAGS: [&str; 2] = ["--prompt", "--negative-prompt"];
+
+/// Ties the values of text flags to them (`--prompt=VALUE`) where one begins with a hyphen and is no flag: it
+/// holds a space, or is a number.
+#[must_use]
+pub fn tie_texts(args: Vec<OsString>) -> Vec<OsString> {
+    let mut tied = Vec::with_capacity(args.len());
+    let mut args = args.into_iter().peekable();
+    while let Some(arg) = args.next() {
+        let mut values = Vec::new();
+        if TEXT_FLAGS.iter().any(|flag| arg == *flag) {
+            while let Some(value) = args.next_if(|value| is_value(value)) {
+                values.push(value);
+            }
+        }
+        if values.iter().any(|value| begins_with_hyphen(value)) {
+            tied.extend(values.into_iter().map(|value| {
+                let mut both = arg.clone();
+                both.push("=");
+                both.push(value);
+                both
+            }));
+        } else {
+            tied.push(arg);
+            tied.append(&mut values);
+        }
+    }
+    tied
+}
+
+fn begins_with_hyphen(arg: &OsStr) -> bool {
+    arg.as_encoded_bytes().starts_with(b"-")
+}
+
+fn is_value(arg: &OsStr) -> bool {
+    let text = arg.to_string_lossy();
+    !begins_with_hyphen(arg) || text.contains(char::is_whitespace) || text.parse::<f64>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_tied_to_their_flag_where_they_must() {
+        for (args, expected) in [
+            (
+                &["--prompt", "- a list", "b", "--seed", "1"][..],
+                &["--prompt=- a list", "--prompt=b", "--seed", "1"][..],
+            ),
+            (
+                &["--negative-prompt", "-5", "--seed"],
+                &["--negative-prompt=-5", "--seed"],
+            ),
+            (&["--prompt", "a", "b", "-q"], &["--prompt", "a", "b", "-q"]),
+            (&["--prompt", "--seed", "1"], &["--prompt", "--seed", "1"]),
+            (&["--output-path", "- a"], &["--output-path", "- a"]),
+        ] {
+            let args = args.iter().map(Into::into).collect();
+            assert_eq!(tie_texts(args), expected);
+        }
+    }
+}
