@@ -28,6 +28,7 @@ ln -sfn lib "$cu/lib64"   # cudaforge and cudarc look in lib64 and lib
 
 # That of the first GPU here, else Hopper's.
 compute_cap=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .) || true
+case $compute_cap in *[!0-9]*) compute_cap= ;; esac   # its errors are on stdout, too
 
 cat > "$root/env.sh" <<E
 export CUDA_HOME="$root/cuda-lazy" CUDA_PATH="$root/cuda-lazy" CUDA_ROOT="$root/cuda-lazy"

@@ -181,7 +181,12 @@ impl Console {
                     several => format!("{several} files"),
                 };
                 self.info(&format!("Downloading {files}, {size} to come"));
-                self.download = Some(Download::new(*bytes, self.draw_target()));
+                let target = if hub::hides_progress(|name| std::env::var_os(name)) {
+                    ProgressDrawTarget::hidden()
+                } else {
+                    self.draw_target()
+                };
+                self.download = Some(Download::new(*bytes, target));
             }
             hub::Event::Received(bytes) => {
                 let tells = self.level <= LogLevel::Info;
@@ -207,7 +212,7 @@ impl Console {
     }
 
     fn draw_target(&self) -> ProgressDrawTarget {
-        if self.level > LogLevel::Info || hub::hides_progress(|name| std::env::var_os(name)) {
+        if self.level > LogLevel::Info {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr()

@@ -39,7 +39,12 @@ fn begins_with_hyphen(arg: &OsStr) -> bool {
 
 fn is_value(arg: &OsStr) -> bool {
     let text = arg.to_string_lossy();
-    !begins_with_hyphen(arg) || text.contains(char::is_whitespace) || text.parse::<f64>().is_ok()
+    // A flag's own value may hold spaces: `--output-path=my pictures`.
+    let name = match text.strip_prefix("--") {
+        Some(name) => name.split('=').next().unwrap_or_default(),
+        None => &text,
+    };
+    !begins_with_hyphen(arg) || name.contains(char::is_whitespace) || text.parse::<f64>().is_ok()
 }
 
 #[cfg(test)]
@@ -60,6 +65,16 @@ mod tests {
             (&["--prompt", "a", "b", "-q"], &["--prompt", "a", "b", "-q"]),
             (&["--prompt", "--seed", "1"], &["--prompt", "--seed", "1"]),
             (&["--output-path", "- a"], &["--output-path", "- a"]),
+            (
+                &["--prompt", "a", "--output-path=my pictures"],
+                &["--prompt", "a", "--output-path=my pictures"],
+            ),
+            (
+                &["--negative-prompt", "b", "--prompt=a c"],
+                &["--negative-prompt", "b", "--prompt=a c"],
+            ),
+            (&["--prompt", "- a = b"], &["--prompt=- a = b"]),
+            (&["--prompt", "-- a = b"], &["--prompt=-- a = b"]),
         ] {
             let args = args.iter().map(Into::into).collect();
             assert_eq!(tie_texts(args), expected);

@@ -19,10 +19,9 @@ pub use transformer::TransformerConfig;
 pub use vae::VaeConfig;
 
 use crate::error::Result;
+pub(crate) use crate::weights::MODEL_INDEX;
 use crate::weights::{ModelSource, fault, fault_with_hint, parse_json};
 
-/// What a checkpoint is made for.
-pub(crate) const MODEL_INDEX: &str = "model_index.json";
 /// The components' configurations.
 pub(crate) const FILES: [&str; 4] = [
     scheduler::FILE,

@@ -126,6 +126,11 @@ impl Hub {
         pick: impl Fn(Vec<String>) -> Result<String>,
     ) -> Result<PathBuf> {
         let picked = |folder: &Path| pick(cache::names_in(folder));
+        let cached = self.cache_of(repository).snapshot(&repository.revision);
+        if let (Some(folder), true) = (cached.filter(|c| c.is_dir()), self.offline.is_some()) {
+            // What is wrong is then the choice, not the cache.
+            return Ok(folder.join(picked(&folder)?));
+        }
         match self.find(repository, |folder| picked(folder).is_ok())? {
             Origin::Cached(folder) => Ok(folder.join(picked(&folder)?)),
             Origin::Hub(listing) => {

@@ -22,7 +22,6 @@ pub(super) struct Settings {
     /// Address without a slash at its end.
     pub(super) endpoint: String,
     pub(super) token: Option<Token>,
-    /// Nothing may be requested.
     /// The variable that forbids requests.
     pub(super) offline: Option<&'static str>,
 }

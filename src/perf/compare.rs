@@ -56,13 +56,22 @@ impl Comparison {
         });
         pairs
             .map(|(request, (base, dump))| {
-                let (base, new) = (base.duration_ms(stage)?, dump.duration_ms(stage)?);
+                let ms = |dump: &Dump| match stage.and_then(|name| dump.stage(name)) {
+                    // Nothing is a duration there.
+                    Some(stage) if request > 0 => Ok(stage.duration_ms),
+                    _ => dump.duration_ms(stage),
+                };
+                let (base, new) = (ms(base)?, ms(dump)?);
                 // Decimal fractions are not exact: 1.1 is not above 1 by more than 10 %.
                 let limit = base * (100.0 + limit_pct) / 100.0 * (1.0 + 1e-12);
                 Ok(Check {
                     file_name: dump.file_name(),
                     request,
-                    change_pct: change_pct(base, new),
+                    change_pct: if base > 0.0 {
+                        change_pct(base, new)
+                    } else {
+                        f64::INFINITY
+                    },
                     regressed: new > limit,
                 })
             })
@@ -149,10 +158,12 @@ pub(super) mod tests {
             first["requests"] = serde_json::json!([request(ms)]);
             read("a.json", &first.to_string()).unwrap()
         };
-        for (new, checks) in [(0.003, vec![false]), (500.0, vec![false, true])] {
-            let checked = comparison(dump(0.002), vec![dump(new)]).check(Some("A"), 5.0);
-            let regressed = checked.unwrap().into_iter().map(|check| check.regressed);
-            assert_eq!(regressed.collect::<Vec<_>>(), checks, "{new}");
+        for base in [0.0, 0.002] {
+            for (new, checks) in [(0.003, vec![false]), (500.0, vec![false, true])] {
+                let checked = comparison(dump(base), vec![dump(new)]).check(Some("A"), 5.0);
+                let regressed = checked.unwrap().into_iter().map(|check| check.regressed);
+                assert_eq!(regressed.collect::<Vec<_>>(), checks, "{base}, {new}");
+            }
         }
     }
 

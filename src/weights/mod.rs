@@ -27,6 +27,7 @@ pub(crate) use files::{listing, weight_files};
 pub(crate) use json::Object;
 pub use json::parse_json;
 pub use lora::Lora;
+pub(crate) use source::MODEL_INDEX;
 pub use source::ModelSource;
 
 use crate::error::{Error, Result};

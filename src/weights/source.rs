@@ -17,7 +17,7 @@ const BUILTIN_PREFIX: &str = "builtin:";
 const BUILTIN_TINY: &str = "builtin:tiny";
 
 /// What a checkpoint consists of.
-const INDEX: &str = "model_index.json";
+pub(crate) const MODEL_INDEX: &str = "model_index.json";
 const FOLDERS: [&str; 5] = [
     "scheduler",
     "tokenizer",
@@ -125,7 +125,7 @@ impl ModelSource {
             let folder = root.join(folder);
             names.into_iter().map(move |name| folder.join(name))
         };
-        let mut files = vec![root.join(INDEX)];
+        let mut files = vec![root.join(MODEL_INDEX)];
         files.extend(FOLDERS.into_iter().flat_map(inside));
         files
     }

@@ -334,5 +334,12 @@ fn an_adapter_comes_from_a_repository_too() {
     let asked = hub.requests().len();
     let mut offline = command(&scratch, &hub, &from_hub);
     Run::of(offline.env("HF_HUB_OFFLINE", "1")).success();
+    let another = [&from_hub[..], &["--lora-weight-name", "a.safetensors"]].concat();
+    let mut offline = command(&scratch, &hub, &another);
+    let error = Run::of(offline.env("HF_HUB_OFFLINE", "1")).failure(2);
+    assert_eq!(
+        error,
+        "error: --lora-path `test/lora`: no `a.safetensors` there"
+    );
     assert_eq!(hub.requests().len(), asked);
 }

@@ -74,7 +74,14 @@ fn outermost(mut calls: Vec<Call>) -> Vec<Call> {
 /// Leaves out calls that set no bytes, as cuDNN makes them: they give the device nothing to do, and
 /// readers would take them for launches whose work was lost.
 fn leave_out_empty_sets(calls: &mut Vec<Call>, work: &[Work]) {
-    let at_work: HashSet<u32> = work.iter().map(|work| work.correlation).collect();
+    let sets = work
+        .iter()
+        .filter(|work| matches!(work.kind, WorkKind::Set { .. }));
+    let at_work: HashSet<u32> = sets.map(|work| work.correlation).collect();
+    if at_work.is_empty() {
+        // Perhaps none are recorded.
+        return;
+    }
     calls.retain(|call| {
         let name = call.name.to_string();
         let sets = name.starts_with("cudaMemset") || name.starts_with("cuMemset");

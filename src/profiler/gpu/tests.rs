@@ -206,6 +206,11 @@ fn a_set_without_work_is_left_out_while_no_record_is_lost() {
         calls.map(|call| call.correlation).collect::<Vec<_>>()
     };
     assert_eq!(correlations(0), [2]);
+    let without_sets = Records {
+        work: Vec::new(),
+        ..records(0)
+    };
+    assert_eq!(convert(without_sets, &[]).0.calls.len(), 2);
     assert_eq!(correlations(1), [1, 2]);
 }
 
