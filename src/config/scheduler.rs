@@ -88,7 +88,7 @@ impl SchedulerConfig {
     /// Parses and checks the file's contents.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when it is not JSON, a field has the wrong type, or
+    /// [`crate::Error::Checkpoint`] when it is not JSON, a field has the wrong type, or
     /// [`validate`](Self::validate) refuses it.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let config: Self = parse_json(FILE, json)?;
@@ -117,7 +117,7 @@ impl SchedulerConfig {
     /// Refuses what the program does not do, and numbers that give no schedule.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] naming the field, its value and what is supported.
+    /// [`crate::Error::Checkpoint`] naming the field, its value and what is supported.
     pub fn validate(&self) -> Result<()> {
         let refuse = |message: String| Err(fault(FILE, message));
         if self.class_name != CLASS_NAME {
