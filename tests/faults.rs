@@ -1,5 +1,5 @@
 //! Runs of `generate` that must fail, and what must not fail one: refusals before any work, bad
-//! weights, full disks, closed pipes, signals.
+//! weights, full disks, closed pipes.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -7,8 +7,7 @@ mod program;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use program::{Run, Scratch, copy_checkpoint, generate_args};
 use serde_json::Value;
@@ -315,89 +314,4 @@ fn nothing_that_becomes_of_its_streams_stops_a_run() {
         assert_eq!(scratch.names("out"), ["a.png"], "{redirection}");
         fs::remove_dir_all(scratch.path("out")).unwrap();
     }
-}
-
-/// A run of very many steps, once it is denoising.
-fn long_run(scratch: &Scratch) -> Child {
-    let args = [
-        "--num-inference-steps",
-        "1000",
-        "--width",
-        "256",
-        "--height",
-        "256",
-        "--output-file-path",
-        "out/a.png",
-        "--perf-dump-path",
-        "out/perf.json",
-    ];
-    let log = fs::File::create(scratch.path("log")).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
-        .args(generate_args(&args))
-        .current_dir(scratch.path("."))
-        .stdout(log)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    while !fs::read_to_string(scratch.path("log"))
-        .unwrap()
-        .contains("[DenoisingStage] started")
-    {
-        assert!(
-            started.elapsed() < Duration::from_mins(1),
-            "it does not start"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child
-}
-
-fn send(signal: &str, child: &Child) {
-    let line = format!("kill -{signal} {}", child.id());
-    assert!(
-        Command::new("sh")
-            .args(["-c", &line])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-#[test]
-fn a_signal_stops_the_run_at_the_next_step() {
-    for (signal, code, what) in [("INT", 130, "interrupted"), ("TERM", 143, "terminated")] {
-        let scratch = Scratch::new();
-        let child = long_run(&scratch);
-        send(signal, &child);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(output.status.code(), Some(code));
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(stderr, format!("error: the picture was not made: {what}\n"));
-        assert_eq!(scratch.names("out"), [""; 0]);
-    }
-}
-
-#[test]
-fn a_second_signal_ends_the_process_at_once() {
-    let scratch = Scratch::new();
-    let child = long_run(&scratch);
-    // Both arrive within the step.
-    let line = format!("kill -INT {0}; kill -TERM {0}", child.id());
-    assert!(
-        Command::new("sh")
-            .args(["-c", &line])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let output = child.wait_with_output().unwrap();
-    assert!(
-        matches!(output.status.code(), Some(130 | 143)),
-        "{:?}",
-        output.status
-    );
-    // The first would have been told at the end of the step.
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    assert_eq!(scratch.names("out"), [""; 0]);
 }

@@ -37,6 +37,7 @@ use self::fault::{Attempts, Fault};
 pub use self::listing::Listing;
 pub use self::repository::{Repository, RepositoryId, Revision};
 use self::settings::Settings;
+pub use self::settings::hides_progress;
 use crate::error::Result;
 
 /// Where the environment's variables say that the cache is.
@@ -53,11 +54,6 @@ pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathB
 /// As [`cache_folder`].
 pub fn is_offline(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool> {
     Ok(Settings::read(variable)?.offline.is_some())
-}
-
-/// Whether the environment's variables say not to show progress.
-pub fn hides_progress(variable: impl Fn(&str) -> Option<OsString>) -> bool {
-    settings::hides_progress(variable)
 }
 
 /// The hub and the cache of its files.
@@ -126,12 +122,12 @@ impl Hub {
         pick: impl Fn(Vec<String>) -> Result<String>,
     ) -> Result<PathBuf> {
         let picked = |folder: &Path| pick(cache::names_in(folder));
-        let cached = self.cache_of(repository).snapshot(&repository.revision);
-        if let (Some(folder), true) = (cached.filter(|c| c.is_dir()), self.offline.is_some()) {
+        let suffices = |folder: &Path| match self.offline {
             // What is wrong is then the choice, not the cache.
-            return Ok(folder.join(picked(&folder)?));
-        }
-        match self.find(repository, |folder| picked(folder).is_ok())? {
+            Some(_) => folder.is_dir(),
+            None => picked(folder).is_ok(),
+        };
+        match self.find(repository, suffices)? {
             Origin::Cached(folder) => Ok(folder.join(picked(&folder)?)),
             Origin::Hub(listing) => {
                 let file = pick(listing.files.clone())?;

@@ -56,7 +56,8 @@ impl Settings {
     }
 }
 
-pub(super) fn hides_progress(variable: impl Fn(&str) -> Option<OsString>) -> bool {
+/// Whether the environment's variables say not to show the progress of downloads.
+pub fn hides_progress(variable: impl Fn(&str) -> Option<OsString>) -> bool {
     Environment { variable }.is_true("HF_HUB_DISABLE_PROGRESS_BARS")
 }
 

@@ -25,8 +25,8 @@ const THREAD_ID_SYSTEM: u32 = 1;
 /// `CUPTI_CB_DOMAIN_DRIVER_API` and `CUPTI_CB_DOMAIN_RUNTIME_API`.
 const DOMAINS: (u32, u32) = (1, 2);
 
-/// Calls that ask and change nothing. Libraries make several around each kernel; a record of every one
-/// would slow the host down and fill half of a trace.
+/// Calls that ask and change nothing. Libraries make several around each kernel; to record them all would
+/// double the records of calls and slow the host down.
 const QUESTIONS: [&str; 9] = [
     "cuCtxGetCurrent",
     "cuDeviceGet",

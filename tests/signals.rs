@@ -1,0 +1,91 @@
+//! What SIGINT and SIGTERM do to a run.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod program;
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use program::{Scratch, generate_args};
+
+/// A run of very many steps, once it is denoising.
+fn long_run(scratch: &Scratch) -> Child {
+    let args = [
+        "--num-inference-steps",
+        "1000",
+        "--width",
+        "256",
+        "--height",
+        "256",
+        "--output-file-path",
+        "out/a.png",
+        "--perf-dump-path",
+        "out/perf.json",
+    ];
+    let log = fs::File::create(scratch.path("log")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
+        .args(generate_args(&args))
+        .current_dir(scratch.path("."))
+        .stdout(log)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !fs::read_to_string(scratch.path("log"))
+        .unwrap()
+        .contains("[DenoisingStage] started")
+    {
+        assert!(
+            started.elapsed() < Duration::from_mins(1),
+            "it does not start"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+/// Sends signals one after the other; the process sees them all at once.
+fn send(signals: &[&str], child: &Child) {
+    let kill = |signal: &&str| format!("kill -{signal} {}", child.id());
+    let kills = ["STOP"].iter().chain(signals).chain(&["CONT"]).map(kill);
+    let line = kills.collect::<Vec<_>>().join("; ");
+    assert!(
+        Command::new("sh")
+            .args(["-c", &line])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn a_signal_stops_the_run_at_the_next_step() {
+    for (signal, code, what) in [("INT", 130, "interrupted"), ("TERM", 143, "terminated")] {
+        let scratch = Scratch::new();
+        let child = long_run(&scratch);
+        send(&[signal], &child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr, format!("error: the picture was not made: {what}\n"));
+        assert_eq!(scratch.names("out"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let scratch = Scratch::new();
+    let child = long_run(&scratch);
+    send(&["INT", "TERM"], &child);
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        matches!(output.status.code(), Some(130 | 143)),
+        "{:?}",
+        output.status
+    );
+    // The first would have been told at the end of the step.
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(scratch.names("out"), [""; 0]);
+}
