@@ -155,6 +155,8 @@ fn usage_errors() {
         &["--output-file-name", "a.png", "--prompt", "b"],
         &["--device", "tpu"],
         &["--num-gpus", "2"],
+        &["--attention-backend", "sage_attn"],
+        &["--pin-cpu-memory", "false"],
         &["--dit-precision", "fp16"],
         &["--warmup-mode", "request", "--warmup-steps", "0"],
         &["--quiet", "--log-level", "debug"],

@@ -89,7 +89,9 @@ fn flags_that_change_the_picture_do_and_others_do_not() {
         &["--max-sequence-length", "100"],
         &["--load-format", "safetensors"],
         &["--device", "cpu"],
-        &["--num-gpus", "1"],
+        &["--num-gpus", "1", "--attention-backend", "fa3"],
+        &["--attention-backend=torch_sdpa", "--enable-torch-compile"],
+        &["--image-encoder-cpu-offload", "--pin-cpu-memory", "true"],
         &[
             "--dit-precision",
             "fp32",

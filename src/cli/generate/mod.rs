@@ -1,5 +1,6 @@
 //! Arguments of `generate`, by topic, and their conversion to a [`GenerateRequest`].
 
+mod compat;
 mod lora;
 mod memory;
 mod model;
@@ -9,6 +10,7 @@ mod sampling;
 
 use clap::Args;
 
+use self::compat::CompatArgs;
 use self::lora::LoraArgs;
 use self::memory::MemoryArgs;
 use self::model::ModelArgs;
@@ -51,6 +53,8 @@ pub struct GenerateArgs {
     memory: MemoryArgs,
     #[command(flatten)]
     runtime: RuntimeArgs,
+    #[command(flatten)]
+    compat: CompatArgs,
 }
 
 impl GenerateArgs {
@@ -80,6 +84,7 @@ impl GenerateArgs {
             profiling,
             memory,
             runtime,
+            compat: _,
         } = self;
         let model_path = model.model_path.ok_or_else(|| Error::Usage {
             message: "--model-path is required".to_owned(),

@@ -14,10 +14,6 @@ pub(super) struct RuntimeArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(super) device: DeviceChoice,
 
-    /// GPUs to use; this program uses one
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
-    pub(super) num_gpus: u8,
-
     /// Precision of the transformer [default: bf16 on a GPU, fp32 on the CPU]
     #[arg(long, value_name = "PRECISION")]
     pub(super) dit_precision: Option<PrecisionArg>,
