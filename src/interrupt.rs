@@ -1,4 +1,5 @@
-//! Signals: the first SIGINT or SIGTERM asks the run to stop, the second ends the process.
+//! Signals: the first SIGINT or SIGTERM asks the run to stop, the second ends the process; so does the
+//! first while weights are read, which can take a minute and leaves nothing to be finished.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ pub fn survive_file_size_limit() {
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process.
+    at_once: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -30,11 +33,10 @@ impl Interrupt {
     /// When the system refuses.
     pub fn install() -> std::io::Result<Self> {
         let interrupt = Self::default();
-        let seen = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order the first signal, of either kind, finds `seen` false and only sets the flags.
-            flag::register_conditional_shutdown(signal, 128 + signal, seen.clone())?;
-            flag::register(signal, seen.clone())?;
+            // In this order the first signal, of either kind, finds `at_once` false and only sets the flags.
+            flag::register_conditional_shutdown(signal, 128 + signal, interrupt.at_once.clone())?;
+            flag::register(signal, interrupt.at_once.clone())?;
             flag::register_usize(
                 signal,
                 interrupt.signal.clone(),
@@ -60,6 +62,12 @@ impl Interrupt {
 
 impl Observer for Interrupt {
     fn load_begin(&mut self, _component: &'static str) -> Result<()> {
+        self.at_once.store(true, Ordering::Relaxed);
+        self.check()
+    }
+
+    fn load_end(&mut self, _component: &'static str, _bytes: u64) -> Result<()> {
+        self.at_once.store(false, Ordering::Relaxed);
         self.check()
     }
 

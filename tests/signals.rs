@@ -8,7 +8,31 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use program::{Scratch, generate_args};
+use program::{Scratch, copy_checkpoint, generate_args};
+
+/// A run that has printed `line`.
+fn run_until(line: &str, scratch: &Scratch, args: &[&str]) -> Child {
+    let log = fs::File::create(scratch.path("log")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
+        .args(generate_args(args))
+        .current_dir(scratch.path("."))
+        .stdout(log)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !fs::read_to_string(scratch.path("log"))
+        .unwrap()
+        .contains(line)
+    {
+        assert!(
+            started.elapsed() < Duration::from_mins(1),
+            "it does not come to {line:?}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
 
 /// A run of very many steps, once it is denoising.
 fn long_run(scratch: &Scratch) -> Child {
@@ -24,26 +48,7 @@ fn long_run(scratch: &Scratch) -> Child {
         "--perf-dump-path",
         "out/perf.json",
     ];
-    let log = fs::File::create(scratch.path("log")).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
-        .args(generate_args(&args))
-        .current_dir(scratch.path("."))
-        .stdout(log)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    while !fs::read_to_string(scratch.path("log"))
-        .unwrap()
-        .contains("[DenoisingStage] started")
-    {
-        assert!(
-            started.elapsed() < Duration::from_mins(1),
-            "it does not start"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child
+    run_until("[DenoisingStage] started", scratch, &args)
 }
 
 /// Sends signals one after the other; the process sees them all at once.
@@ -87,5 +92,31 @@ fn a_second_signal_ends_the_process_at_once() {
     );
     // The first would have been told at the end of the step.
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(scratch.names("out"), [""; 0]);
+}
+
+#[test]
+fn a_signal_while_weights_are_read_ends_the_process_at_once() {
+    let scratch = Scratch::new();
+    copy_checkpoint("tiny-a", &scratch.path("deep"));
+    let config = "deep/transformer/config.json";
+    let text = fs::read_to_string(scratch.path(config)).unwrap();
+    let deep = text.replace("\"num_layers\": 3", "\"num_layers\": 400");
+    scratch.write(config, deep);
+    let args = [
+        "--model-path",
+        "deep",
+        "--load-format",
+        "dummy",
+        "-v",
+        "--output-file-path",
+        "out/a.png",
+    ];
+    let child = run_until("loading transformer", &scratch, &args);
+    send(&["TERM"], &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143));
+    let log = fs::read_to_string(scratch.path("log")).unwrap();
+    assert!(!log.contains("loading vae"), "{log}");
     assert_eq!(scratch.names("out"), [""; 0]);
 }
