@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::device::Busy;
-use super::events::{Events, HostKind, Span, Work, WorkKind};
 use super::host::Host;
+use super::recorded::{HostKind, Recorded, Span, Work, WorkKind};
 use super::report::{
     CopyRow, DeviceUse, KernelRow, Memory, OperatorRow, Report, StageRow, StepRow,
 };
@@ -17,7 +17,7 @@ const STEP: &str = "ProfilerStep#";
 /// A trace with what is derived from it.
 #[derive(Debug)]
 pub(super) struct Analysis<'a> {
-    pub(super) events: &'a Events,
+    pub(super) recorded: &'a Recorded,
     pub(super) host: Host<'a>,
     /// The call that launched each piece of work.
     pub(super) calls: Vec<Option<u32>>,
@@ -38,56 +38,47 @@ pub(super) struct Parts<T> {
 }
 
 impl<'a> Analysis<'a> {
-    pub(super) fn new(events: &'a Events) -> Self {
-        let host = Host::new(&events.host);
-        let calls: Vec<Option<u32>> = (events.work.iter())
+    pub(super) fn new(recorded: &'a Recorded) -> Self {
+        let host = Host::new(&recorded.host);
+        let calls: Vec<Option<u32>> = (recorded.work.iter())
             .map(|work| host.call(work.correlation))
             .collect();
         let launched: Vec<Option<i64>> = (calls.iter())
-            .map(|call| call.map(|call| events.host[call as usize].span.start))
+            .map(|call| call.map(|call| recorded.host[call as usize].span.start))
             .collect();
         let annotations = || {
-            let annotations = events.host.iter();
+            let annotations = recorded.host.iter();
             annotations
                 .filter(|range| range.kind == HostKind::Annotation)
-                .map(|range| (&**events.names.get(range.name), range.span))
+                .map(|range| (&**recorded.names.get(range.name), range.span))
         };
         let stages =
             annotations().filter_map(|(name, span)| Some((name.strip_prefix(STAGE)?, span)));
         let steps = annotations()
             .filter_map(|(name, span)| Some((name.strip_prefix(STEP)?.parse().ok()?, span)));
         Self {
-            stages: Parts::new(stages.collect(), &events.work, &launched),
-            steps: Parts::new(steps.collect(), &events.work, &launched),
-            window: events.window.unwrap_or(Span { start: 0, end: 0 }),
-            events,
+            stages: Parts::new(stages.collect(), &recorded.work, &launched),
+            steps: Parts::new(steps.collect(), &recorded.work, &launched),
+            window: recorded.window.unwrap_or(Span { start: 0, end: 0 }),
+            recorded,
             host,
             calls,
         }
     }
 
     pub(super) fn report(&self, trace: String) -> Report {
-        let Events { work, memory, .. } = self.events;
+        let Recorded { work, memory, .. } = self.recorded;
         let peak = |on_device| {
             let samples = memory.iter().filter(|sample| sample.on_device == on_device);
             samples.map(|sample| sample.bytes).max()
         };
-        let duration_ms = ms(self.window.duration());
-        let stages = self.stages.spans.iter().zip(0..);
         let steps = self.steps.spans.iter().zip(0..);
         Report {
             trace,
-            events: self.events.count,
-            devices: self.events.devices.clone(),
-            duration_ms,
-            stages: stages
-                .map(|((name, span), i)| StageRow {
-                    name: (*name).to_owned(),
-                    host_ms: ms(span.duration()),
-                    share_pct: percent(ms(span.duration()), duration_ms),
-                    device: self.stages.device_use(i, work),
-                })
-                .collect(),
+            events: self.recorded.count,
+            devices: self.recorded.devices.clone(),
+            duration_ms: ms(self.window.duration()),
+            stages: self.stage_rows(),
             steps: steps
                 .map(|((step, span), i)| StepRow {
                     step: *step,
@@ -107,20 +98,36 @@ impl<'a> Analysis<'a> {
         }
     }
 
+    fn stage_rows(&self) -> Vec<StageRow> {
+        let stages = self.stages.spans.iter().zip(0..);
+        let rows = stages.map(|((name, span), i)| StageRow {
+            name: (*name).to_owned(),
+            host_ms: ms(span.duration()),
+            share_pct: 0.0, // known when all are
+            device: self.stages.device_use(i, &self.recorded.work),
+        });
+        let mut rows: Vec<StageRow> = rows.collect();
+        let all_ms: f64 = rows.iter().map(StageRow::ms).sum();
+        for row in &mut rows {
+            row.share_pct = percent(row.ms(), all_ms);
+        }
+        rows
+    }
+
     pub(super) fn name(&self, id: NameId) -> String {
-        self.events.names.get(id).to_string()
+        self.recorded.names.get(id).to_string()
     }
 
     /// Busy times of all work.
     pub(super) fn whole_busy(&self) -> Busy {
-        let work = &self.events.work;
+        let work = &self.recorded.work;
         let start = work.first().map_or(0, |work| work.span.start);
         let end = work.iter().map(|work| work.span.end).max().unwrap_or(start);
         Busy::new(work, 0..work.len(), Span { start, end })
     }
 
     fn whole_device(&self) -> Option<DeviceUse> {
-        let work = &self.events.work;
+        let work = &self.recorded.work;
         (!work.is_empty()).then(|| DeviceUse::new(&self.whole_busy(), work.iter()))
     }
 
@@ -133,7 +140,7 @@ impl<'a> Analysis<'a> {
             device_ms: f64,
         }
         let mut sums: HashMap<NameId, Sums> = HashMap::new();
-        for (index, range) in self.events.host.iter().enumerate() {
+        for (index, range) in self.recorded.host.iter().enumerate() {
             if range.kind == HostKind::Operator {
                 let sums = sums.entry(range.name).or_default();
                 sums.count += 1;
@@ -141,7 +148,7 @@ impl<'a> Analysis<'a> {
                 sums.host_self_ms += ms(self.host.self_ns(index));
             }
         }
-        for (work, call) in self.events.work.iter().zip(&self.calls) {
+        for (work, call) in self.recorded.work.iter().zip(&self.calls) {
             if let Some(operator) = call.and_then(|call| self.host.operator(call)) {
                 sums.entry(operator.name).or_default().device_ms += ms(work.span.duration());
             }
@@ -169,13 +176,13 @@ impl<'a> Analysis<'a> {
 
     fn kernels(&self) -> Vec<KernelRow> {
         let all_ms: f64 = self
-            .events
+            .recorded
             .work
             .iter()
             .map(|work| ms(work.span.duration()))
             .sum();
         let kernels = self
-            .events
+            .recorded
             .work
             .iter()
             .filter(|work| work.kind == WorkKind::Kernel);
@@ -201,7 +208,7 @@ impl<'a> Analysis<'a> {
 
     fn copies(&self) -> Vec<CopyRow> {
         let copies = self
-            .events
+            .recorded
             .work
             .iter()
             .filter(|work| work.kind != WorkKind::Kernel);
@@ -245,13 +252,16 @@ impl<T> Parts<T> {
             Some(*end)
         });
         let ends: Vec<i64> = ends.collect();
-        let mut from = None;
-        let busy = indexes.iter().map(|indexes| {
+        let mut from: Option<i64> = None;
+        let busy = parts.iter().zip(&indexes).map(|((_, span), indexes)| {
             let first = indexes.first().map(|&index| work[index].span.start);
             let end = indexes.iter().map(|&index| work[index].span.end).max();
-            let start = from.or(first).unwrap_or(0);
+            // A part has the device from the end of the work of those before it, but not before it
+            // begins: what lies between, such as the loading of weights, is no part's.
+            let start = from.map(|from| from.max(span.start)).or(first);
+            let start = start.unwrap_or(0);
             from = from.max(end);
-            // A part lasts as long as its own work; the device is busy with whatever runs meanwhile.
+            // It lasts as long as its own work; the device is busy with whatever runs meanwhile.
             let time = Span {
                 start,
                 end: end.unwrap_or(start),

@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::numbers::fixed;
 use super::report::{OperatorRow, Report, StageRow};
 use super::table::{Table, plain, short_apart};
-use super::text::fixed;
 
 /// Two reports and where the second differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]

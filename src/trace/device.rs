@@ -1,6 +1,6 @@
 //! What devices did: when they were busy, and the gaps in between.
 
-use super::events::{Span, Work};
+use super::recorded::{Span, Work};
 
 /// When a device was busy during a time, and when it was not.
 #[derive(Debug, Default, PartialEq)]
@@ -68,8 +68,8 @@ impl Busy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::events::WorkKind;
     use crate::trace::names::Names;
+    use crate::trace::recorded::WorkKind;
 
     fn work(spans: &[(i64, i64)]) -> Vec<Work> {
         let name = Names::default().id("");

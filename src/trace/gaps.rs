@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::analysis::{Analysis, ms};
 use super::device::Gap;
-use super::events::HostKind;
+use super::recorded::HostKind;
 use super::report::{GapRow, HostShare};
 
 /// Gaps that are told.
@@ -31,7 +31,7 @@ pub(super) fn longest(analysis: &Analysis<'_>) -> Vec<GapRow> {
 }
 
 fn row(analysis: &Analysis<'_>, step: Option<u64>, gap: Gap) -> GapRow {
-    let name = |work: usize| analysis.name(analysis.events.work[work].name);
+    let name = |work: usize| analysis.name(analysis.recorded.work[work].name);
     GapRow {
         step,
         at_ms: ms(gap.span.start - analysis.window.start),
@@ -47,7 +47,7 @@ fn meanwhile(analysis: &Analysis<'_>, gap: Gap) -> Vec<HostShare> {
     let Some(call) = analysis.calls[gap.before] else {
         return Vec::new();
     };
-    let row = analysis.events.host[call as usize].row;
+    let row = analysis.recorded.host[call as usize].row;
     let during = analysis.host.during(row, gap.span);
     let outside = gap.span.duration() - during.iter().map(|(_, ns)| ns).sum::<i64>();
     let mut shares: HashMap<String, i64> = HashMap::new();

@@ -7,14 +7,16 @@ mod analysis;
 mod compare;
 mod device;
 mod event;
-mod events;
 mod gaps;
 mod host;
 mod names;
+mod numbers;
 mod page;
 mod picture;
 mod read;
+mod recorded;
 pub mod report;
+mod rows;
 mod strings;
 mod svg;
 mod table;
@@ -25,13 +27,13 @@ mod text;
 use std::path::Path;
 
 pub use self::compare::{Comparison, SideBySide};
-pub use self::events::Events;
 pub use self::report::Report;
 pub use self::text::Text;
 
 use self::analysis::Analysis;
 use self::page::Page;
 use self::picture::Picture;
+use self::recorded::Recorded;
 use crate::error::Result;
 
 impl Report {
@@ -40,8 +42,8 @@ impl Report {
     /// # Errors
     /// [`crate::Error::Input`] when it cannot be read or is no trace.
     pub fn read(path: &Path) -> Result<Self> {
-        let events = Events::read(path)?;
-        Ok(Analysis::new(&events).report(path.display().to_string()))
+        let recorded = Recorded::read(path)?;
+        Ok(Analysis::new(&recorded).report(path.display().to_string()))
     }
 }
 
@@ -51,8 +53,8 @@ impl Report {
 /// [`crate::Error::Input`] when a file cannot be read or is not what it should be.
 pub fn page(path: &Path, picture: Option<&Path>) -> Result<String> {
     let picture = picture.map(Picture::read).transpose()?;
-    let events = Events::read(path)?;
-    let analysis = Analysis::new(&events);
+    let recorded = Recorded::read(path)?;
+    let analysis = Analysis::new(&recorded);
     let page = Page {
         report: &analysis.report(path.display().to_string()),
         analysis: &analysis,

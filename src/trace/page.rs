@@ -3,11 +3,13 @@
 use std::fmt::{self, Write as _};
 
 use super::analysis::Analysis;
-use super::events::Span;
+use super::numbers::{fixed, percent};
 use super::picture::Picture;
+use super::recorded::Span;
 use super::report::Report;
+use super::rows::Row;
 use super::svg::{self, StepBar, escape, share};
-use super::text::{fixed, heading, mb, percent};
+use super::text::heading;
 
 /// Rows of a table.
 const TOP: usize = 15;
@@ -39,9 +41,9 @@ impl fmt::Display for Page<'_> {
         self.steps(f)?;
         self.device(f)?;
         self.memory(f)?;
-        self.operators(f)?;
-        self.kernels(f)?;
-        self.copies(f)?;
+        self.rows(&report.operators, f)?;
+        self.rows(&report.kernels, f)?;
+        self.rows(&report.copies, f)?;
         self.gaps(f)?;
         writeln!(f, "</body></html>")
     }
@@ -91,17 +93,14 @@ impl Page<'_> {
         if self.report.stages.is_empty() {
             return Ok(());
         }
-        // A device's time tells more than the host's, which may only issue work.
-        let stages = self.report.stages.iter().map(|stage| {
-            let device = stage.device.map_or(0.0, |device| device.span_ms);
-            (stage.name.clone(), stage.host_ms.max(device))
-        });
-        let stages: Vec<(String, f64)> = stages.collect();
-        writeln!(f, "<h2>Stages</h2>\n{}", svg::stacked(&stages))?;
-        let all: f64 = stages.iter().map(|(_, ms)| ms).sum();
-        let rows = stages.iter().map(|(name, ms)| {
-            let cells = vec![fixed(*ms), percent(share(*ms, all) * 100.0)];
-            (name.as_str(), share(*ms, all), cells)
+        let stages = self.report.stages.iter();
+        let parts: Vec<(String, f64)> = stages
+            .map(|stage| (stage.name.clone(), stage.ms()))
+            .collect();
+        writeln!(f, "<h2>Stages</h2>\n{}", svg::stacked(&parts))?;
+        let rows = self.report.stages.iter().map(|stage| {
+            let cells = vec![fixed(stage.ms()), percent(stage.share_pct)];
+            (stage.name.as_str(), stage.share_pct / 100.0, cells)
         });
         table(f, &["stage", "ms", "share"], rows)
     }
@@ -153,7 +152,7 @@ impl Page<'_> {
     }
 
     fn memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = &self.analysis.events.memory;
+        let all = &self.analysis.recorded.memory;
         let on_device = all.iter().any(|sample| sample.on_device);
         let samples: Vec<_> = (all.iter().copied())
             .filter(|sample| sample.on_device == on_device)
@@ -170,62 +169,18 @@ impl Page<'_> {
         writeln!(f, "<h2>{what}</h2>\n{chart}")
     }
 
-    fn operators(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has_device = self.report.device.is_some();
-        let rows = self.report.operators.iter().take(TOP).map(|row| {
-            let mut cells = vec![row.count.to_string(), fixed(row.host_ms)];
-            if has_device {
-                cells.push(fixed(row.device_ms));
-            }
-            cells.extend([fixed(row.mean_us), percent(row.share_pct)]);
-            (row.name.as_str(), row.share_pct / 100.0, cells)
-        });
-        let header: &[&str] = if has_device {
-            &["operator", "count", "host ms", "GPU ms", "mean us", "share"]
-        } else {
-            &["operator", "count", "host ms", "mean us", "share"]
+    /// A table of the first rows; nothing without any.
+    fn rows<R: Row>(&self, rows: &[R], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = rows.first() else {
+            return Ok(());
         };
-        section(f, "Operators", header, rows)
-    }
-
-    fn kernels(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.report.kernels.iter().take(TOP).map(|row| {
-            let cells = vec![
-                row.count.to_string(),
-                fixed(row.total_ms),
-                fixed(row.mean_us),
-                percent(row.share_pct),
-                row.occupancy_pct.map_or_else(String::new, percent),
-            ];
-            (row.name.as_str(), row.share_pct / 100.0, cells)
+        let has_device = self.report.device.is_some();
+        let header = first.header(R::ONE, has_device);
+        let rows = rows.iter().take(TOP).map(|row| {
+            let bar = row.share_pct().unwrap_or(0.0) / 100.0;
+            (row.name(), bar, row.cells(has_device))
         });
-        let header = [
-            "kernel",
-            "count",
-            "total ms",
-            "mean us",
-            "share",
-            "occupancy",
-        ];
-        section(f, "Kernels", &header, rows)
-    }
-
-    fn copies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.report.copies.iter().take(TOP).map(|row| {
-            let cells = vec![
-                row.count.to_string(),
-                mb(row.bytes),
-                fixed(row.total_ms),
-                fixed(row.gb_per_s),
-            ];
-            (row.name.as_str(), 0.0, cells)
-        });
-        section(
-            f,
-            "Copies",
-            &["copy", "count", "MB", "total ms", "GB/s"],
-            rows,
-        )
+        section(f, R::TITLE, &header, rows)
     }
 
     fn gaps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

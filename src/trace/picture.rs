@@ -3,6 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
 use crate::output::Recipe;
@@ -40,41 +42,7 @@ impl Picture {
 
     /// The file inside a page.
     pub(super) fn data_url(&self) -> String {
-        format!("data:image/png;base64,{}", base64(&self.png))
-    }
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            text.push(if digit <= group.len() {
-                char::from(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn base64_is_the_standard_one() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-            ("\u{0}\u{7f}", "AH8="),
-        ] {
-            assert_eq!(super::base64(bytes.as_bytes()), text);
-        }
-        assert_eq!(super::base64(&[0xfb, 0xff, 0xfe]), "+//+");
+        let png = BASE64_STANDARD.encode(&self.png);
+        format!("data:image/png;base64,{png}")
     }
 }

@@ -13,7 +13,7 @@ use serde::de::{
 };
 
 use super::event::{Category, Event, EventSeed, Phase};
-use super::events::{Events, HostKind, HostRange, MemorySample, Span, Work, WorkKind};
+use super::recorded::{HostKind, HostRange, MemorySample, Recorded, Span, Work, WorkKind};
 use super::strings::ShortStrings;
 use crate::error::{Error, Result};
 
@@ -26,12 +26,12 @@ const MAX_STRING_BYTES: usize = 16 << 20;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BUFFER_BYTES: usize = 1 << 16;
 
-impl Events {
+impl Recorded {
     /// Reads the trace at `path`.
     ///
     /// # Errors
     /// [`Error::Input`] when it cannot be read or is no trace.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub(super) fn read(path: &Path) -> Result<Self> {
         open(path)
             .map_err(|error| error.to_string())
             .and_then(|json| parse(json).map_err(|error| format!("not a trace: {error}")))
@@ -55,30 +55,31 @@ fn open(path: &Path) -> std::io::Result<impl Read> {
 }
 
 /// Parses a trace's JSON.
-pub(super) fn parse(json: impl Read) -> serde_json::Result<Events> {
+pub(super) fn parse(json: impl Read) -> serde_json::Result<Recorded> {
     let mut deserializer = serde_json::Deserializer::from_reader(json);
-    let mut events = Top::default().deserialize(&mut deserializer)?;
+    let mut recorded = deserializer.deserialize_map(Top::default())?;
     deserializer.end()?;
-    events.host.sort_by_key(|range| {
+    recorded.host.sort_by_key(|range| {
         let Span { start, end } = range.span;
         (range.row, start, std::cmp::Reverse(end))
     });
-    events.work.sort_by_key(|work| work.span);
-    events.memory.sort_by_key(|sample| sample.at);
-    if events.window.is_none() {
-        let host = events.host.iter().map(|range| range.span);
-        let spans = || host.clone().chain(events.work.iter().map(|work| work.span));
-        events.window = (spans().map(|span| span.start).min())
+    recorded.work.sort_by_key(|work| work.span);
+    recorded.memory.sort_by_key(|sample| sample.at);
+    if recorded.window.is_none() {
+        let host = recorded.host.iter().map(|range| range.span);
+        let work = recorded.work.iter().map(|work| work.span);
+        let spans = || host.clone().chain(work.clone());
+        recorded.window = (spans().map(|span| span.start).min())
             .zip(spans().map(|span| span.end).max())
             .map(|(start, end)| Span { start, end });
     }
-    Ok(events)
+    Ok(recorded)
 }
 
 /// The object at the top.
 #[derive(Default)]
 struct Top {
-    events: Events,
+    recorded: Recorded,
     rows: HashMap<(i64, i64), u32>,
 }
 
@@ -96,22 +97,14 @@ struct Device {
     name: Option<String>,
 }
 
-impl<'de> DeserializeSeed<'de> for Top {
-    type Value = Events;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Events, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
 impl<'de> Visitor<'de> for Top {
-    type Value = Events;
+    type Value = Recorded;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with `traceEvents`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Events, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Recorded, A::Error> {
         let mut found = false;
         while let Some(key) = map.next_key()? {
             match key {
@@ -120,13 +113,13 @@ impl<'de> Visitor<'de> for Top {
                     found = true;
                 }
                 TopKey::DeviceProperties => {
-                    map.next_value_seed(Devices(&mut self.events.devices))?;
+                    map.next_value_seed(Devices(&mut self.recorded.devices))?;
                 }
                 TopKey::Other => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         if found {
-            Ok(self.events)
+            Ok(self.recorded)
         } else {
             Err(A::Error::missing_field("traceEvents"))
         }
@@ -183,14 +176,14 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(event) = list.next_element_seed(EventSeed(&mut self.0.events.names))? {
+        while let Some(event) = list.next_element_seed(EventSeed(&mut self.0.recorded.names))? {
             self.0.add(&event);
-            let events = &self.0.events;
-            if events.count > MAX_EVENTS {
+            let recorded = &self.0.recorded;
+            if recorded.count > MAX_EVENTS {
                 let message = format!("more than {MAX_EVENTS} events");
                 return Err(A::Error::custom(message));
             }
-            if events.names.bytes > MAX_NAMES_BYTES {
+            if recorded.names.bytes > MAX_NAMES_BYTES {
                 return Err(A::Error::custom("too many different names"));
             }
         }
@@ -201,14 +194,14 @@ impl<'de> Visitor<'de> for List<'_> {
 impl Top {
     /// Keeps what is reported on.
     fn add(&mut self, event: &Event) {
-        self.events.count += 1;
+        self.recorded.count += 1;
         let span = Span {
             start: event.at,
             end: event.at.saturating_add(event.duration.max(0)),
         };
-        let events = &mut self.events;
+        let recorded = &mut self.recorded;
         match (event.phase, event.category) {
-            (Phase::Range, Category::Trace) => events.window = Some(span),
+            (Phase::Range, Category::Trace) => recorded.window = Some(span),
             (Phase::Range, Category::CpuOp) => self.add_host(HostKind::Operator, span, event),
             (Phase::Range, Category::UserAnnotation) => {
                 self.add_host(HostKind::Annotation, span, event);
@@ -222,7 +215,7 @@ impl Top {
             (Phase::Instant | Phase::Counter, _) => {
                 let on_device = event.args.device_allocated;
                 if let Some(bytes) = on_device.or(event.args.host_resident) {
-                    events.memory.push(MemorySample {
+                    recorded.memory.push(MemorySample {
                         at: event.at,
                         bytes,
                         on_device: on_device.is_some(),
@@ -239,7 +232,7 @@ impl Top {
             return;
         };
         let next = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
-        self.events.host.push(HostRange {
+        self.recorded.host.push(HostRange {
             row: *self.rows.entry((pid, tid)).or_insert(next),
             span,
             kind,
@@ -249,7 +242,7 @@ impl Top {
     }
 
     fn add_work(&mut self, kind: WorkKind, span: Span, event: &Event) {
-        self.events.work.push(Work {
+        self.recorded.work.push(Work {
             span,
             kind,
             name: event.name,

@@ -39,10 +39,18 @@ pub struct StageRow {
     pub name: String,
     /// On the host, where a device's work is only issued.
     pub host_ms: f64,
-    /// Of the recorded time.
+    /// Of the time of all stages: of each the host's or the device's, whichever is longer.
     pub share_pct: f64,
     /// The work that was launched in it.
     pub device: Option<DeviceUse>,
+}
+
+impl StageRow {
+    /// How long it took: a device's time tells more than the host's, which may only issue work.
+    pub(super) fn ms(&self) -> f64 {
+        let device_ms = self.device.map_or(0.0, |device| device.span_ms);
+        self.host_ms.max(device_ms)
+    }
 }
 
 /// A denoising step.
@@ -56,7 +64,9 @@ pub struct StepRow {
     pub device: Option<DeviceUse>,
 }
 
-/// A device's time, from the end of the work before to the end of the last piece of work.
+/// A device's time, to the end of the last piece of work: from the end of the work of the stage or step
+/// before, or from its own start on the host where that is later. The first of them and the whole
+/// recording begin with their first piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct DeviceUse {
     /// Busy and idle.
@@ -135,7 +145,7 @@ pub struct GapRow {
     pub at_ms: f64,
     /// How long.
     pub us: f64,
-    /// The work before it.
+    /// The work before it; absent where a step begins with the gap.
     pub after: Option<String>,
     /// The work after it.
     pub before: String,
@@ -146,7 +156,7 @@ pub struct GapRow {
 /// A part of a gap.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HostShare {
-    /// The innermost range, and the operator around it.
+    /// The innermost range; where that is a call, also the nearest range around it that is none.
     pub what: String,
     /// How long.
     pub us: f64,

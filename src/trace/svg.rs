@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::analysis::ms;
-use super::events::{MemorySample, Span};
-use super::text::fixed;
+use super::numbers::fixed;
+use super::recorded::{MemorySample, Span};
 
 /// Width of all charts.
 const WIDTH: f64 = 960.0;
@@ -26,7 +26,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A drawing of a height, in the text's place.
+/// A chart that is being drawn: its SVG so far, without the end.
 struct Drawing(String);
 
 impl Drawing {

@@ -34,8 +34,8 @@ const TRACE: &str = r#"{
 }"#;
 
 fn report(json: &str) -> Report {
-    let events = parse(json.as_bytes()).unwrap();
-    Analysis::new(&events).report("x.trace.json".to_owned())
+    let recorded = parse(json.as_bytes()).unwrap();
+    Analysis::new(&recorded).report("x.trace.json".to_owned())
 }
 
 fn fixture() -> PathBuf {
@@ -88,6 +88,49 @@ fn rows_of_one_name_are_compared_as_their_sum() {
     assert_eq!(stages.len(), 1);
     let amount = stages[0].base.unwrap();
     assert_eq!((amount.ms, amount.count), (1.0, 2));
+}
+
+#[test]
+fn what_is_launched_between_stages_is_in_neither() {
+    let stage = |name: &str, at: u32, dur: u32| {
+        format!(
+            r#"{{"ph": "X", "cat": "user_annotation", "name": "STAGE {name}", "pid": 1, "tid": 1, "ts": {at}, "dur": {dur}}}"#
+        )
+    };
+    let work = |category: &str, correlation: u32, launched: u32, at: u32, dur: u32| {
+        let args = format!(r#"{{"correlation": {correlation}}}"#);
+        format!(
+            r#"{{"ph": "X", "cat": "cuda_runtime", "name": "launch", "pid": 1, "tid": 1, "ts": {launched}, "dur": 1, "args": {args}}},
+            {{"ph": "X", "cat": "{category}", "name": "work", "ts": {at}, "dur": {dur}, "args": {args}}}"#
+        )
+    };
+    let events = [
+        stage("A", 0, 100),
+        work("kernel", 1, 10, 20, 30),
+        work("gpu_memcpy", 2, 110, 120, 280),
+        stage("B", 500, 30),
+        work("kernel", 3, 510, 520, 60),
+        // Queued while the work of the stage before still runs.
+        stage("C", 540, 20),
+        work("kernel", 4, 550, 600, 50),
+    ];
+    let report = report(&format!(r#"{{"traceEvents": [{}]}}"#, events.join(", ")));
+    let stages = report.stages.iter().map(|stage| {
+        let device = stage.device.unwrap();
+        assert_eq!((device.kernels, device.copies), (1, 0));
+        format!(
+            "{}: {:.3} ms, {:.3} idle, {:.1} %",
+            stage.name, device.span_ms, device.idle_ms, stage.share_pct
+        )
+    });
+    assert_eq!(
+        stages.collect::<Vec<_>>(),
+        [
+            "A: 0.030 ms, 0.000 idle, 40.0 %",
+            "B: 0.080 ms, 0.020 idle, 32.0 %",
+            "C: 0.070 ms, 0.020 idle, 28.0 %",
+        ]
+    );
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
+use super::numbers::{counted, fixed, mb, percent};
 use super::report::{DeviceUse, GapRow, Report, StepRow};
+use super::rows::Row;
 use super::table::{Table, plain, short, short_apart};
 
 /// A report with the number of rows to show of each table; 0 is all.
@@ -39,77 +41,9 @@ impl fmt::Display for Text<'_> {
         let steps = report.steps.iter().map(step);
         table(&header, has_device).rows(steps, 0).fmt(f)?;
 
-        let operators = report.operators.iter().map(|row| {
-            let mut cells = vec![
-                short(&row.name),
-                row.count.to_string(),
-                fixed(row.host_ms),
-                fixed(row.host_self_ms),
-            ];
-            if has_device {
-                cells.push(fixed(row.device_ms));
-            }
-            cells.extend([fixed(row.mean_us), percent(row.share_pct)]);
-            cells
-        });
-        let header: &[&str] = if has_device {
-            &[
-                "Operators",
-                "count",
-                "host ms",
-                "self ms",
-                "GPU ms",
-                "mean us",
-                "share",
-            ]
-        } else {
-            &[
-                "Operators",
-                "count",
-                "host ms",
-                "self ms",
-                "mean us",
-                "share",
-            ]
-        };
-        Table::new(header).rows(operators, top).fmt(f)?;
-
-        let names: Vec<&str> = report.kernels.iter().map(|row| &*row.name).collect();
-        let kernels = report
-            .kernels
-            .iter()
-            .zip(short_apart(&names))
-            .map(|(row, name)| {
-                vec![
-                    name,
-                    row.count.to_string(),
-                    fixed(row.total_ms),
-                    fixed(row.mean_us),
-                    percent(row.share_pct),
-                    row.occupancy_pct.map_or_else(String::new, percent),
-                ]
-            });
-        let header = [
-            "Kernels",
-            "count",
-            "total ms",
-            "mean us",
-            "share",
-            "occupancy",
-        ];
-        Table::new(&header).rows(kernels, top).fmt(f)?;
-
-        let copies = report.copies.iter().map(|row| {
-            vec![
-                short(&row.name),
-                row.count.to_string(),
-                mb(row.bytes),
-                fixed(row.total_ms),
-                fixed(row.gb_per_s),
-            ]
-        });
-        let header = ["Copies", "count", "MB", "total ms", "GB/s"];
-        Table::new(&header).rows(copies, top).fmt(f)?;
+        section(&report.operators, has_device, top).fmt(f)?;
+        section(&report.kernels, has_device, top).fmt(f)?;
+        section(&report.copies, has_device, top).fmt(f)?;
         gaps(&report.gaps, f)
     }
 }
@@ -125,14 +59,14 @@ pub(super) fn heading(report: &Report) -> String {
 fn write_heading(report: &Report, f: &mut String) -> fmt::Result {
     let steps = match report.steps.len() {
         0 => String::new(),
-        steps => format!("{steps} steps, "),
+        steps => counted(steps as u64, "step", "steps") + ", ",
     };
     write!(
         f,
-        "{}: {steps}{} ms, {} events",
+        "{}: {steps}{} ms, {}",
         plain(&report.trace),
         fixed(report.duration_ms),
-        report.events
+        counted(report.events, "event", "events")
     )?;
     for device in &report.devices {
         write!(f, ", {}", plain(device))?;
@@ -141,13 +75,13 @@ fn write_heading(report: &Report, f: &mut String) -> fmt::Result {
     if let Some(device) = &report.device {
         write!(
             f,
-            "GPU busy {} of {} ms ({}), idle {} ms; {} kernels, {} copies",
+            "GPU busy {} of {} ms ({}), idle {} ms; {}, {}",
             fixed(device.busy_ms),
             fixed(device.span_ms),
             percent(device.busy_pct),
             fixed(device.idle_ms),
-            device.kernels,
-            device.copies
+            counted(device.kernels, "kernel", "kernels"),
+            counted(device.copies, "copy", "copies")
         )?;
         if let Some(occupancy) = device.occupancy_pct {
             write!(f, "; achieved occupancy {}", percent(occupancy))?;
@@ -197,6 +131,19 @@ fn with_device(
     cells
 }
 
+/// A table of what has names.
+fn section<R: Row>(rows: &[R], has_device: bool, top: usize) -> Table {
+    let first = rows.first();
+    let header = first.map_or_else(Vec::new, |row| row.header(R::TITLE, has_device));
+    let names: Vec<&str> = rows.iter().map(R::name).collect();
+    let rows = rows.iter().zip(short_apart(&names)).map(|(row, name)| {
+        let mut cells = row.cells(has_device);
+        cells.insert(0, name);
+        cells
+    });
+    Table::new(&header).rows(rows, top)
+}
+
 /// A line for each gap, and one for what the host did.
 fn gaps(gaps: &[GapRow], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if gaps.is_empty() {
@@ -207,14 +154,16 @@ fn gaps(gaps: &[GapRow], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = gap
             .step
             .map_or_else(String::new, |step| format!("step {step}, "));
-        let after = gap.after.as_deref().unwrap_or("the step before");
+        let before = short(&gap.before);
+        let place = match &gap.after {
+            Some(after) => format!("between {} and {before}", short(after)),
+            None => format!("before {before}"),
+        };
         writeln!(
             f,
-            "{:>10} us  {step}at {} ms, after {} before {}",
+            "{:>10} us  {step}at {} ms, {place}",
             fixed(gap.us),
-            fixed(gap.at_ms),
-            short(after),
-            short(&gap.before)
+            fixed(gap.at_ms)
         )?;
         let host: Vec<String> = (gap.host.iter())
             .map(|share| format!("{} {} us", short(&share.what), fixed(share.us)))
@@ -224,24 +173,4 @@ fn gaps(gaps: &[GapRow], f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-/// Fewer decimals the larger the number is.
-pub(super) fn fixed(number: f64) -> String {
-    let decimals = match number.abs() {
-        1e4.. => 0,
-        1e2.. => 1,
-        1.0.. => 2,
-        _ => 3,
-    };
-    format!("{number:.decimals$}")
-}
-
-pub(super) fn percent(number: f64) -> String {
-    format!("{number:.1} %")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "shown with few digits")]
-pub(super) fn mb(bytes: u64) -> String {
-    fixed(bytes as f64 / 1e6)
 }

@@ -2,9 +2,9 @@
 
 use super::names::{NameId, Names};
 
-/// A trace in memory.
+/// What is kept of a trace.
 #[derive(Debug, Default)]
-pub struct Events {
+pub(super) struct Recorded {
     pub(super) names: Names,
     /// Events in the file, of all kinds.
     pub(super) count: u64,
