@@ -122,7 +122,7 @@ fn attend_block(
             &segment[(shape.heads + shape.kv_heads + kv_head) * dh..],
             width,
         );
-        host::matmul(scores, keys, (queries, keys, dh), q, k.t(), false, false);
+        host::matmul(scores, keys, (queries, keys, dh), q, k.t(), false);
         for (i, row) in scores.chunks_exact_mut(keys).enumerate() {
             let seen = if shape.causal { first + i + 1 } else { keys };
             softmax(&mut row[..seen], scale);
@@ -135,7 +135,6 @@ fn attend_block(
             (queries, dh, keys),
             p,
             v,
-            false,
             false,
         );
     }

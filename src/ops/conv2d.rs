@@ -94,19 +94,19 @@ fn plain(
                 let (y, x) = ((i * run + p) / out_w, (i * run + p) % out_w);
                 gather(patch, &input, (y, x), (out_h, out_w), factor, c_in);
             }
-            product
-                .chunks_exact_mut(c_out)
-                .for_each(|y| y.copy_from_slice(&bias));
             host::matmul(
                 product,
                 c_out,
                 (run, c_out, taps),
                 Matrix::rows(patches, taps),
                 Matrix::rows(&weight, taps).t(),
-                true,
                 false,
             );
-            out.copy_from_slice(&product[..out.len()]);
+            let rows = out.chunks_exact_mut(c_out).zip(product.chunks_exact(c_out));
+            for (out, product) in rows {
+                let values = out.iter_mut().zip(product).zip(&*bias);
+                values.for_each(|((out, product), bias)| *out = product + bias);
+            }
         },
     );
     Tensor::from_vec(out, (out_h, out_w, c_out), &Device::Cpu)?.to_dtype(x.dtype())
@@ -155,9 +155,6 @@ mod fused {
 
     /// Largest matrix of patches.
     const MAX_PATCHES_BYTES: usize = 256 << 20;
-    const THREADS: usize = 256;
-    /// Enough blocks for every GPU; threads loop over what is left.
-    const MAX_BLOCKS: usize = 1 << 16;
 
     pub(super) fn conv2d(
         x: &Tensor,
@@ -199,10 +196,6 @@ mod fused {
         Ok(out)
     }
 
-    fn blocks(elements: usize) -> usize {
-        elements.div_ceil(THREADS).min(MAX_BLOCKS)
-    }
-
     fn upsample(context: &Context, x: &Tensor) -> Result<Tensor> {
         let (h, w, c) = x.dims3()?;
         let out = cuda::empty((2 * h, 2 * w, c), x.dtype(), x.device())?;
@@ -222,13 +215,7 @@ mod fused {
             Arg::int(c)?,
         ];
         let kernel = format!("upsample_{}{kind}", cuda::suffix(x.dtype())?);
-        context.launch(
-            "conv2d",
-            &kernel,
-            blocks(4 * h * w * c / vector),
-            THREADS,
-            &args,
-        )?;
+        context.launch_over("conv2d", &kernel, 4 * h * w * c / vector, &args)?;
         Ok(out)
     }
 
@@ -259,7 +246,7 @@ mod fused {
                 Arg::int(pixels)?,
             ];
             let kernel = format!("patches_{}", cuda::suffix(x.dtype())?);
-            context.launch("conv2d", &kernel, blocks(pixels * taps), THREADS, &args)?;
+            context.launch_over("conv2d", &kernel, pixels * taps, &args)?;
             context.product(&Product {
                 m: pixels,
                 n: c_out,

@@ -100,7 +100,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out[m, n] = a[m, k] · b[k, n]`, added to `out` when `accumulate`; `out` has rows of `out_stride`.
+/// `out[m, n] = a[m, k] · b[k, n]`; `out` has rows of `out_stride`.
 ///
 /// Runs on the calling thread, or on all of rayon's with `parallel`.
 ///
@@ -117,7 +117,6 @@ pub(crate) fn matmul(
     (m, n, k): (usize, usize, usize),
     a: Matrix<'_>,
     b: Matrix<'_>,
-    accumulate: bool,
     parallel: bool,
 ) {
     if m == 0 || n == 0 || k == 0 {
@@ -140,7 +139,7 @@ pub(crate) fn matmul(
             out.as_mut_ptr(),
             1,
             out_stride as isize,
-            accumulate,
+            false,
             a.data.as_ptr(),
             a.col_stride as isize,
             a.row_stride as isize,

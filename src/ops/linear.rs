@@ -174,24 +174,15 @@ fn plain(
     let (input, weight) = (host_f32(&input)?, host_f32(&weight)?);
 
     let rows = |first: usize, out: &mut [f32], parallel: bool| {
-        if let Some(bias) = &bias {
-            out.chunks_exact_mut(n)
-                .for_each(|y| y.copy_from_slice(bias));
-        }
         let a = Matrix::rows(&input[first * k..], k);
         let shape = (out.len() / n, n, k);
-        host::matmul(
-            out,
-            n,
-            shape,
-            a,
-            Matrix::rows(&weight, k).t(),
-            bias.is_some(),
-            parallel,
-        );
-        if activation == Activation::GeluTanh {
-            for y in out {
-                *y = host::gelu_tanh(*y);
+        host::matmul(out, n, shape, a, Matrix::rows(&weight, k).t(), parallel);
+        for y in out.chunks_exact_mut(n) {
+            if let Some(bias) = &bias {
+                y.iter_mut().zip(&**bias).for_each(|(y, bias)| *y += bias);
+            }
+            if activation == Activation::GeluTanh {
+                y.iter_mut().for_each(|y| *y = host::gelu_tanh(*y));
             }
         }
     };

@@ -5,29 +5,29 @@
 //! that must keep them apart take the segments. Accumulation and statistics are in f32 whatever
 //! the dtype of the operands.
 //!
-//! Each file holds one operation: its plain body for the CPU and, with the `cuda` feature, the
-//! fused one.
+//! An operation's file holds its plain body for the CPU and, with the `cuda` feature, the fused one;
+//! the others are what operations stand on.
 
-pub mod attention;
+mod attention;
 pub(crate) mod beside;
 mod check;
-pub mod conv2d;
+mod conv2d;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
-pub mod guidance;
+mod guidance;
 pub(crate) mod host;
-pub mod joint_layout;
-pub mod joint_qkv;
-pub mod layer_norm;
-pub mod linear;
-pub mod merge_low_rank;
-pub mod rms_norm_silu;
-pub mod rope_half;
+mod joint_layout;
+mod joint_qkv;
+mod layer_norm;
+mod linear;
+mod merge_low_rank;
+mod rms_norm_silu;
+mod rope_half;
 pub(crate) mod span;
 pub(crate) mod streaming;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod to_bytes;
+mod to_bytes;
 
 pub(crate) use attention::attention_scratch;
 pub use attention::{AttentionShape, attention};

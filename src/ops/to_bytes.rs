@@ -47,8 +47,6 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
     use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 
     use super::cuda::{self, Arg};
-    const THREADS: usize = 256;
-    const MAX_BLOCKS: usize = 1 << 14;
 
     let context = cuda::context(pixels.device())?;
     let pixels = pixels.contiguous()?;
@@ -63,8 +61,7 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
         Arg::Long(n as u64),
     ];
     let kernel = format!("to_bytes_{}", cuda::suffix(pixels.dtype())?);
-    let blocks = n.div_ceil(THREADS).min(MAX_BLOCKS);
-    context.launch("to_bytes", &kernel, blocks, THREADS, &args)?;
+    context.launch_over("to_bytes", &kernel, n, &args)?;
     let is_finite = device.clone_dtoh(&not_finite)? == [0];
     Ok(if is_finite {
         Some(device.clone_dtoh(&bytes)?)

@@ -41,9 +41,6 @@ fn uniform_on_device(
     device: &Device,
 ) -> Result<Tensor> {
     use crate::ops::cuda::{self, Arg};
-    const THREADS: usize = 256;
-    /// Enough for every GPU; threads loop over what is left.
-    const MAX_BLOCKS: usize = 1 << 14;
 
     let out = cuda::empty(shape, dtype, device)?;
     let n = shape.elem_count();
@@ -54,9 +51,8 @@ fn uniform_on_device(
         Arg::Float(width),
         Arg::Long(n as u64),
     ];
-    let blocks = n.div_ceil(THREADS).min(MAX_BLOCKS);
     let kernel = format!("uniform_{}", cuda::suffix(dtype)?);
-    cuda::context(device)?.launch("dummy", &kernel, blocks, THREADS, &args)?;
+    cuda::context(device)?.launch_over("dummy", &kernel, n, &args)?;
     Ok(out)
 }
 

@@ -84,8 +84,11 @@ pub(super) fn open(run: &mut Run, console: &mut Console, interrupt: &Interrupt) 
 }
 
 /// Starts the worker threads now: later, a system that refuses them makes rayon panic.
+///
+/// This thread is one of them: it takes its part of an operation at once instead of waking another and
+/// waiting for it, 5 of the built-in model's 31 ms a step.
 fn start_threads() -> Result<()> {
-    let threads = rayon::ThreadPoolBuilder::new();
+    let threads = rayon::ThreadPoolBuilder::new().use_current_thread();
     // Its error says the same twice when its source is told, too.
     (threads.build_global()).map_err(|error| anyhow!("cannot start threads: {error}"))
 }

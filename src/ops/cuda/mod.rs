@@ -146,6 +146,23 @@ impl Arg {
 }
 
 impl Context {
+    /// Launches a kernel whose threads loop over `elements`, on enough blocks for every GPU.
+    ///
+    /// # Errors
+    /// As [`Context::launch`].
+    pub(crate) fn launch_over(
+        &self,
+        file: &str,
+        name: &str,
+        elements: usize,
+        args: &[Arg],
+    ) -> Result<()> {
+        const THREADS: usize = 256;
+        const MAX_BLOCKS: usize = 1 << 14;
+        let blocks = elements.div_ceil(THREADS).min(MAX_BLOCKS);
+        self.launch(file, name, blocks, THREADS, args)
+    }
+
     /// Launches kernel `name` of `file` on a one-dimensional grid.
     ///
     /// # Errors

@@ -8,17 +8,18 @@ use super::{Epilogue, Shape};
 /// The description of a product of this shape.
 #[expect(unsafe_code, reason = "raw library calls")]
 pub(super) fn describe(shape: &Shape) -> Result<sys::cublasLtMatmulDesc_t> {
+    use sys::cublasLtEpilogue_t as Fused;
     use sys::cublasLtMatmulDescAttributes_t as Attribute;
     let matmul = result::create_matmul_desc(
         sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
         sys::cudaDataType_t::CUDA_R_32F,
     )
     .map_err(candle_core::Error::wrap)?;
-    let epilogue: u32 = match shape.epilogue {
-        Epilogue::None => 1,
-        Epilogue::Bias => 4,
-        Epilogue::BiasGelu => 36,
-    };
+    let epilogue = match shape.epilogue {
+        Epilogue::None => Fused::CUBLASLT_EPILOGUE_DEFAULT,
+        Epilogue::Bias => Fused::CUBLASLT_EPILOGUE_BIAS,
+        Epilogue::BiasGelu => Fused::CUBLASLT_EPILOGUE_GELU_BIAS,
+    } as u32;
     // SAFETY: attributes of the documented types (i32, u32, i32) on a fresh descriptor.
     unsafe {
         set(
