@@ -25,6 +25,7 @@ pub mod ops;
 pub mod output;
 pub mod perf;
 pub mod pipeline;
+pub mod process;
 pub mod profiler;
 pub mod request;
 pub mod scheduler;

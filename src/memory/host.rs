@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cgroup::{self, Limit};
+use crate::process::bytes;
 
 /// The machine's memory, or what a container leaves of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,14 +30,9 @@ impl HostMemory {
     }
 
     fn parse(meminfo: &str) -> Option<Self> {
-        let bytes = |key: &str| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
-            let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-            kib.checked_mul(1024)
-        };
         Some(Self {
-            total_bytes: bytes("MemTotal:")?,
-            available_bytes: bytes("MemAvailable:")?,
+            total_bytes: bytes(meminfo, "MemTotal")?,
+            available_bytes: bytes(meminfo, "MemAvailable")?,
         })
     }
 

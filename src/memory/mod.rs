@@ -210,12 +210,11 @@ impl MemoryPlan {
         }
     }
 
-    fn peak(&self) -> u64 {
-        self.peaks()
-            .map(|(_, bytes)| bytes)
-            .into_iter()
-            .max()
-            .unwrap_or_default()
+    /// The stage that needs most, and how much.
+    fn worst(&self) -> (Stage, u64) {
+        let [first, others @ ..] = self.peaks();
+        let larger = |a: (Stage, u64), b: (Stage, u64)| if b.1 > a.1 { b } else { a };
+        others.into_iter().fold(first, larger)
     }
 
     fn fits(&self) -> bool {
@@ -223,13 +222,11 @@ impl MemoryPlan {
     }
 
     fn fits_device(&self) -> bool {
-        self.peak() <= self.budget.usable()
+        self.worst().1 <= self.budget.usable()
     }
 
     fn refusal(&self) -> Error {
-        let (stage, peak) = (self.peaks().into_iter())
-            .max_by_key(|(_, bytes)| *bytes)
-            .unwrap_or((Stage::Denoising, 0));
+        let (stage, peak) = self.worst();
         let message = if peak > self.budget.usable() {
             format!(
                 "not enough memory: {} needs {}, {} has {} to use",

@@ -57,8 +57,9 @@ impl OffloadChoices {
         };
         // On the CPU blocks are where they would wait.
         let can_stream = on_gpu && self.dit != Some(true);
-        let streamed = |offload, blocks| Offload {
-            dit_streamed_blocks: if can_stream { blocks } else { 0 },
+        let most = if can_stream { blocks } else { 0 };
+        let streamed = |offload, dit_streamed_blocks| Offload {
+            dit_streamed_blocks,
             ..offload
         };
         let (fastest, slower) = match self.mode {
@@ -66,7 +67,7 @@ impl OffloadChoices {
             PerformanceMode::Auto => {
                 let mut slower = vec![without_text, in_bands];
                 for offload in [without_text, in_bands] {
-                    slower.extend((1..=blocks).map(|blocks| streamed(offload, blocks)));
+                    slower.extend((1..=most).map(|blocks| streamed(offload, blocks)));
                 }
                 (resident, slower)
             }
@@ -74,7 +75,7 @@ impl OffloadChoices {
                 let least = |offload| Offload {
                     dit: !on_gpu || self.dit_layerwise == Some(false),
                     vae: true,
-                    ..streamed(offload, blocks)
+                    ..streamed(offload, most)
                 };
                 (least(without_text), vec![least(in_bands)])
             }

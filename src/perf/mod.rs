@@ -3,14 +3,12 @@
 mod compare;
 mod dump;
 mod markdown;
-mod process;
 mod recorder;
 mod report;
 mod summary;
 
 pub use self::compare::{Check, Comparison};
 pub use self::dump::{Dump, DumpStage};
-pub use self::process::{peak_host_anon_mb, peak_host_mib, process_start, resident_host_mib};
 pub use self::recorder::{PerfRecorder, RequestFacts, RunFacts};
 pub use self::report::{
     FurtherRequest, Load, MemoryCheckpoint, Meta, PerfReport, RequestRecord, StageDuration,

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::mem::take;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,8 @@ pub struct PerfRecorder {
     first_stage: Option<Instant>,
     loads: Spans<(&'static str, u64)>,
     requests: Vec<RequestMarks>,
-    checkpoints: Vec<(usize, &'static str, MemoryCheckpoint)>,
     load_peak: Option<MemoryCheckpoint>,
     warmup_peak: Option<MemoryCheckpoint>,
-    /// Of the present request.
-    stage_peaks: Vec<(Stage, MemoryCheckpoint)>,
-    saves: Vec<(usize, Duration)>,
 }
 
 /// What the report says of a run besides durations.
@@ -67,11 +64,8 @@ impl PerfRecorder {
             first_stage: None,
             loads: Spans::default(),
             requests: Vec::new(),
-            checkpoints: Vec::new(),
             load_peak: None,
             warmup_peak: None,
-            stage_peaks: Vec::new(),
-            saves: Vec::new(),
         }
     }
 
@@ -92,14 +86,12 @@ impl PerfRecorder {
         self.warmup_peak = MemoryCheckpoint::now(&self.device);
     }
 
-    /// Records memory at a moment of a request; each `name` once.
-    pub fn checkpoint(&mut self, request: usize, name: &'static str, memory: MemoryCheckpoint) {
-        self.checkpoints.push((request, name, memory));
-    }
-
-    /// Records how long encoding and writing a request's picture took.
-    pub fn saved(&mut self, request: usize, duration: Duration) {
-        self.saves.push((request, duration));
+    /// Records how long encoding and writing the present request's picture took.
+    ///
+    /// # Panics
+    /// When no request was observed.
+    pub fn saved(&mut self, duration: Duration) {
+        self.request().save = Some(duration);
     }
 
     /// Turns the marks into durations; `facts` describes the request of an index.
@@ -118,9 +110,7 @@ impl PerfRecorder {
         for marks in &self.requests {
             records.push(FurtherRequest {
                 record: self.record(marks, &run, facts(marks.index))?,
-                save_ms: (self.saves.iter())
-                    .find(|(request, _)| *request == marks.index)
-                    .map(|(_, duration)| duration.as_secs_f64() * 1e3),
+                save_ms: marks.save.map(|duration| duration.as_secs_f64() * 1e3),
             });
         }
         let mut records = records.into_iter();
@@ -181,10 +171,7 @@ impl PerfRecorder {
             denoise_steps_ms: (steps.into_iter())
                 .map(|(step, duration_ms)| StepDuration { step, duration_ms })
                 .collect(),
-            memory_checkpoints: (self.checkpoints.iter())
-                .filter(|(request, ..)| *request == marks.index)
-                .map(|&(_, name, memory)| (name, memory))
-                .collect(),
+            memory_checkpoints: marks.checkpoints.clone(),
             meta: Meta {
                 prompt: facts.prompt,
                 model: run.model.clone(),
@@ -193,7 +180,7 @@ impl PerfRecorder {
     }
 
     fn request(&mut self) -> &mut RequestMarks {
-        self.requests.last_mut().expect("stages run in a request")
+        (self.requests.last_mut()).expect("stages run, and pictures are saved, in a request")
     }
 }
 
@@ -221,34 +208,35 @@ impl Observer for PerfRecorder {
             stages: Spans::default(),
             steps: Spans::default(),
             loads: loaded..loaded,
+            checkpoints: Vec::new(),
+            stage_peaks: Vec::new(),
+            save: None,
         });
         device::reset_peak_memory(&self.device);
-        if let Some(before) = MemoryCheckpoint::now(&self.device) {
-            self.checkpoint(index, "before_forward", before);
-        }
-        self.stage_peaks.clear();
+        let before = MemoryCheckpoint::now(&self.device);
+        let before = before.map(|before| ("before_forward", before));
+        self.request().checkpoints.extend(before);
         Ok(())
     }
 
-    fn request_end(&mut self, index: usize) -> Result<()> {
+    fn request_end(&mut self, _index: usize) -> Result<()> {
         let Some(mut after) = MemoryCheckpoint::now(&self.device) else {
             return Ok(());
         };
-        let peaks = self.stage_peaks.clone();
+        let (load_peak, warmup_peak) = (self.load_peak, self.warmup_peak);
+        let request = self.request();
+        let peaks = take(&mut request.stage_peaks);
         for (_, peak) in &peaks {
             after.raise_peaks(peak);
         }
-        self.checkpoint(index, "after_forward", after);
-        if let Some(load_peak) = self.load_peak {
-            self.checkpoint(index, "load_peak", load_peak);
-        }
-        self.checkpoint(index, "runtime_peak", after);
-        if let Some(warmup_peak) = self.warmup_peak {
-            self.checkpoint(index, "warmup_peak", warmup_peak);
-        }
-        for (stage, peak) in peaks {
-            self.checkpoint(index, stage.name(), peak);
-        }
+        let named = |name, memory: Option<_>| memory.map(|memory| (name, memory));
+        request.checkpoints.push(("after_forward", after));
+        request.checkpoints.extend(named("load_peak", load_peak));
+        request.checkpoints.push(("runtime_peak", after));
+        request
+            .checkpoints
+            .extend(named("warmup_peak", warmup_peak));
+        request.checkpoints.extend(peaks);
         Ok(())
     }
 
@@ -262,7 +250,7 @@ impl Observer for PerfRecorder {
         let mark = self.timer.mark()?;
         self.request().stages.end(stage, mark);
         if let Some(memory) = MemoryCheckpoint::now(&self.device) {
-            self.stage_peaks.push((stage, memory));
+            self.request().stage_peaks.push((stage.name(), memory));
             device::reset_peak_memory(&self.device);
         }
         Ok(())
@@ -291,6 +279,12 @@ struct RequestMarks {
     steps: Spans<usize>,
     /// Which of the loads were for it.
     loads: Range<usize>,
+    /// Memory at moments of it, by upstream's names.
+    checkpoints: Vec<(&'static str, MemoryCheckpoint)>,
+    /// Those of its stages, until it ends.
+    stage_peaks: Vec<(&'static str, MemoryCheckpoint)>,
+    /// How long its picture took to be encoded and written.
+    save: Option<Duration>,
 }
 
 /// Pairs of marks that do not nest.

@@ -5,10 +5,10 @@ use std::path::Path;
 use candle_core::Device;
 use serde::{Serialize, Serializer};
 
-use super::process::peak_host_anon_mb;
 use crate::device;
 use crate::error::Result;
 use crate::files::write_atomic;
+use crate::process::peak_host_anon_mib;
 
 /// What `--perf-dump-path` holds.
 ///
@@ -85,7 +85,7 @@ pub struct StepDuration {
     pub duration_ms: f64,
 }
 
-/// Memory at one moment, in MiB; peaks count from the request's start.
+/// Memory at one moment, in MiB; a stage's peaks count from its start, `load_peak` from the process's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct MemoryCheckpoint {
     /// Device memory in tensors.
@@ -148,7 +148,7 @@ impl MemoryCheckpoint {
             reserved_mb: mib(memory.reserved),
             peak_allocated_mb: mib(memory.peak_allocated),
             peak_reserved_mb: mib(memory.peak_reserved),
-            peak_host_anon_mb: peak_host_anon_mb().unwrap_or(0.0),
+            peak_host_anon_mb: peak_host_anon_mib().unwrap_or(0.0),
         })
     }
 

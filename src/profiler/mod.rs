@@ -63,7 +63,7 @@ pub fn trace_folder(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
 pub struct Profiler {
     window: Window,
     device: Device,
-    /// Components loaded before the first request, for its trace.
+    /// Components loaded since the last trace, for the next.
     loads: Vec<HostRange>,
     recording: Option<Recording>,
     gpu: Option<Collector>,

@@ -11,7 +11,7 @@ use super::thread;
 use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
 use crate::device;
 use crate::error::Result;
-use crate::perf::resident_host_mib;
+use crate::process::resident_host_mib;
 
 /// Bytes of latents kept for their norms, which are computed after the run.
 pub const MAX_LATENTS_BYTES: usize = 256 << 20;
@@ -118,7 +118,7 @@ impl Recording {
         }
     }
 
-    /// Turns what was recorded into a trace; `loads` are put before it.
+    /// Turns what was recorded into a trace; `loads` are put beside it.
     pub(super) fn finish(mut self, mut loads: Vec<HostRange>) -> Result<Profile> {
         self.stop()?;
         let mut warnings = Vec::new();

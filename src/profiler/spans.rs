@@ -34,8 +34,6 @@ pub(super) trait SpanListener: Debug + Send + Sync {
 pub(super) struct SpanRecorder {
     thread: u32,
     max_ranges: usize,
-    /// Whether ranges are kept when they have ended.
-    keeps: bool,
     listener: Option<Box<dyn SpanListener>>,
     ranges: Mutex<Ranges>,
 }
@@ -61,17 +59,8 @@ impl SpanRecorder {
         Self {
             thread,
             max_ranges: MAX_RANGES,
-            keeps: true,
             listener,
             ranges: Mutex::default(),
-        }
-    }
-
-    /// Keeps nothing and tells `listener` of spans.
-    pub(super) fn passing_on(listener: Box<dyn SpanListener>) -> Self {
-        Self {
-            keeps: false,
-            ..Self::new(0, Some(listener))
         }
     }
 
@@ -91,15 +80,8 @@ impl SpanRecorder {
     /// Ends the range that [`SpanRecorder::begin`] began.
     pub(super) fn end(&self, id: u64) {
         let now = Timestamp::now();
-        let mut ranges = self.lock();
-        let Some(range) = ranges.get_mut(id) else {
-            return;
-        };
-        range.end = now;
-        if !self.keeps {
-            // Those that began after it were inside it.
-            let before = ranges.all.partition_point(|range| range.external_id < id);
-            ranges.all.truncate(before);
+        if let Some(range) = self.lock().get_mut(id) {
+            range.end = now;
         }
     }
 

@@ -21,7 +21,7 @@ pub struct Trace {
     pub process: u32,
     /// Threads that have rows, with their names.
     pub threads: Vec<(u32, String)>,
-    /// Loading of components before the recording, on a row of its own.
+    /// Loading of components, before the recording or in it, on a row of its own.
     pub loads: Vec<HostRange>,
     /// Operators and annotations, in the order they began.
     pub host: Vec<HostRange>,

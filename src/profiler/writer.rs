@@ -9,7 +9,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
 use super::json;
 use super::trace::Trace;
@@ -95,41 +95,20 @@ pub fn write(trace: &Trace, path: &Path) -> Result<Written> {
 fn read_back(path: &Path, events: u64) -> io::Result<u64> {
     #[derive(Deserialize)]
     struct Wire {
-        #[serde(rename = "traceEvents", deserialize_with = "count")]
-        events: u64,
+        /// Values of no size: a count.
+        #[serde(rename = "traceEvents")]
+        events: Vec<IgnoredAny>,
     }
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     let json = BufReader::with_capacity(1 << 16, GzDecoder::new(BufReader::new(file)));
-    let found = serde_json::from_reader::<_, Wire>(json)?.events;
+    let found = serde_json::from_reader::<_, Wire>(json)?.events.len() as u64;
     if found == events {
         Ok(length)
     } else {
         let message = format!("{found} events found, {events} written");
         Err(io::Error::new(io::ErrorKind::InvalidData, message))
     }
-}
-
-/// Counts the elements of a list without keeping them.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    struct Count;
-
-    impl<'de> Visitor<'de> for Count {
-        type Value = u64;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of events")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<u64, A::Error> {
-            let mut count = 0;
-            while list.next_element::<IgnoredAny>()?.is_some() {
-                count += 1;
-            }
-            Ok(count)
-        }
-    }
-    deserializer.deserialize_seq(Count)
 }
 
 /// Counts what passes through.

@@ -177,7 +177,7 @@ impl ComponentWeights {
         &self,
         shards: &Shards,
         name: &str,
-        expected: Option<&[usize]>,
+        expected: &[usize],
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let stored = shards.read(name, expected, device).map_err(message)?;
@@ -197,23 +197,14 @@ impl SimpleBackend for &ComponentWeights {
         device: &Device,
     ) -> candle_core::Result<Tensor> {
         let stored = match &self.tensors {
-            Tensors::Stored(shards) => self.read(shards, name, Some(shape.dims()), device),
+            Tensors::Stored(shards) => self.read(shards, name, shape.dims(), device),
             Tensors::Dummy => dummy::tensor(self.component, name, &shape, dtype, device),
         };
         self.merged(name, dtype, &stored?)
     }
 
-    fn get_unchecked(
-        &self,
-        name: &str,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let stored = match &self.tensors {
-            Tensors::Stored(shards) => self.read(shards, name, None, device),
-            Tensors::Dummy => candle_core::bail!("dummy weights need the shape of `{name}`"),
-        };
-        self.merged(name, dtype, &stored?)
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        candle_core::bail!("`{name}` is asked for without its shape")
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -125,16 +125,9 @@ impl Shards {
     /// # Errors
     /// No such tensor; another shape than `expected`; a dtype that is not a plain float; a read that
     /// fails.
-    pub(super) fn read(
-        &self,
-        name: &str,
-        expected: Option<&[usize]>,
-        device: &Device,
-    ) -> Result<Tensor> {
+    pub(super) fn read(&self, name: &str, expected: &[usize], device: &Device) -> Result<Tensor> {
         let (file, info) = self.find(name)?;
-        if let Some(expected) = expected {
-            self.check_shape(name, (file, info), expected)?;
-        }
+        self.check_shape(name, (file, info), expected)?;
         file.read(name, info, device)
     }
 

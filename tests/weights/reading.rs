@@ -31,13 +31,8 @@ fn fixtures_and_the_builtin_model_open_and_read() {
         let weights = ComponentWeights::open(&source, "transformer", LoadFormat::Auto).unwrap();
         let vb = weights.var_builder(DType::F32, &Device::Cpu);
         let d = config.transformer.inner_dim();
-        let stored = vb.pp("img_in").get_unchecked("weight").unwrap();
-        let expected = vb.get((d, 64), "img_in.weight").unwrap();
-        assert_eq!(stored.dtype(), DType::F32);
-        assert_eq!(
-            stored.to_vec2::<f32>().unwrap(),
-            expected.to_vec2::<f32>().unwrap()
-        );
+        let weight = vb.pp("img_in").get((d, 64), "weight").unwrap();
+        assert_eq!(weight.dtype(), DType::F32);
         assert!(vb.contains_tensor("img_in.weight") && !vb.contains_tensor("img_in"));
         let bytes = weights.bytes_read();
         assert!(bytes == 2 * (d * 64 * 2) as u64 || bytes == 2 * (d * 64 * 4) as u64);
@@ -170,7 +165,6 @@ fn dummy_weights_need_no_files() {
         (DType::BF16, [3, 5].as_slice())
     );
     assert_eq!(flat(&tensor), flat(&vb.get((3, 5), "x.weight").unwrap()));
-    assert!(vb.get_unchecked("x.weight").is_err());
 }
 
 /// Links lead out of the folder in the Hugging Face cache.

@@ -9,8 +9,9 @@ use crate::cli::console::{Console, write_result};
 use crate::cli::generate::LogLevel;
 use crate::error::Result;
 use crate::memory::MemoryPlan;
-use crate::perf::{PerfReport, peak_host_mib};
+use crate::perf::PerfReport;
 use crate::pipeline::{Stage, TextEncodings};
+use crate::process::peak_host_mib;
 use crate::request::GenerateRequest;
 use crate::weights::Lora;
 

@@ -100,7 +100,7 @@ impl Session {
         run.save(index, &picture, &self.settings, &watchers.console)
             .with_context(|| run.progress(index))?;
         if run.request.output.save {
-            watchers.perf.saved(index, saving.elapsed());
+            watchers.perf.saved(saving.elapsed());
         }
         log::report_request(begin.elapsed(), run, &watchers.console);
         if let Some(profiler) = &mut watchers.profiler {

@@ -6,8 +6,9 @@ use crate::cli::console::Console;
 use crate::device::Chosen;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::perf::{PerfRecorder, process_start};
+use crate::perf::PerfRecorder;
 use crate::pipeline::Observer;
+use crate::process::process_start;
 use crate::profiler::{Nvtx, Profiler};
 use crate::request::GenerateRequest;
 

@@ -22,6 +22,25 @@ const DEVICE_MEMORY: u32 = 3;
 /// `CUPTI_ACTIVITY_MEMORY_POOL_TYPE_LOCAL`.
 const LOCAL_POOL: u32 = 1;
 
+/// What a device did, from a record of any kind of work: they share the names of these fields.
+macro_rules! work {
+    ($record:expr, $kind:expr) => {
+        Work {
+            kind: $kind,
+            queue: Queue {
+                device: $record.device_id,
+                context: $record.context_id,
+                stream: $record.stream_id,
+            },
+            start: Timestamp($record.start),
+            end: Timestamp($record.end),
+            correlation: $record.correlation_id,
+            external_id: None,
+            graph: ($record.graph_id, $record.graph_node_id),
+        }
+    };
+}
+
 /// Turns records into events.
 pub(super) struct Parser<'a> {
     cupti: &'a Cupti,
@@ -92,59 +111,27 @@ impl<'a> Parser<'a> {
             occupancy_pct: 0,
             channel: (record.channel_id, record.channel_type),
         };
-        self.records.work.push(Work {
-            kind: WorkKind::Kernel(kernel),
-            queue: Queue {
-                device: record.device_id,
-                context: record.context_id,
-                stream: record.stream_id,
-            },
-            start: Timestamp(record.start),
-            end: Timestamp(record.end),
-            correlation: record.correlation_id,
-            external_id: None,
-            graph: (record.graph_id, record.graph_node_id),
-        });
+        self.records
+            .work
+            .push(work!(record, WorkKind::Kernel(kernel)));
     }
 
     fn copy(&mut self, record: &Memcpy) {
-        self.records.work.push(Work {
-            kind: WorkKind::Copy {
-                direction: direction(record.copy_kind),
-                from: memory(record.src_kind.into()),
-                to: memory(record.dst_kind.into()),
-                bytes: record.bytes,
-            },
-            queue: Queue {
-                device: record.device_id,
-                context: record.context_id,
-                stream: record.stream_id,
-            },
-            start: Timestamp(record.start),
-            end: Timestamp(record.end),
-            correlation: record.correlation_id,
-            external_id: None,
-            graph: (record.graph_id, record.graph_node_id),
-        });
+        let kind = WorkKind::Copy {
+            direction: direction(record.copy_kind),
+            from: memory(record.src_kind.into()),
+            to: memory(record.dst_kind.into()),
+            bytes: record.bytes,
+        };
+        self.records.work.push(work!(record, kind));
     }
 
     fn set(&mut self, record: &Memset) {
-        self.records.work.push(Work {
-            kind: WorkKind::Set {
-                memory: memory(record.memory_kind.into()),
-                bytes: record.bytes,
-            },
-            queue: Queue {
-                device: record.device_id,
-                context: record.context_id,
-                stream: record.stream_id,
-            },
-            start: Timestamp(record.start),
-            end: Timestamp(record.end),
-            correlation: record.correlation_id,
-            external_id: None,
-            graph: (record.graph_id, record.graph_node_id),
-        });
+        let kind = WorkKind::Set {
+            memory: memory(record.memory_kind.into()),
+            bytes: record.bytes,
+        };
+        self.records.work.push(work!(record, kind));
     }
 
     fn call(&mut self, record: &layout::Api) {
