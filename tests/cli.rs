@@ -110,7 +110,7 @@ fn usage_errors() {
             "a",
         ],
     ];
-    let values: [&[&str]; 47] = [
+    let values: [&[&str]; 49] = [
         &["--revision", "main"],
         &["--no-such-flag"],
         &["--num-inference-step-count", "3"],

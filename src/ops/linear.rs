@@ -177,12 +177,14 @@ fn plain(
         let a = Matrix::rows(&input[first * k..], k);
         let shape = (out.len() / n, n, k);
         host::matmul(out, n, shape, a, Matrix::rows(&weight, k).t(), parallel);
-        for y in out.chunks_exact_mut(n) {
+        for row in out.chunks_exact_mut(n) {
             if let Some(bias) = &bias {
-                y.iter_mut().zip(&**bias).for_each(|(y, bias)| *y += bias);
+                row.iter_mut().zip(&**bias).for_each(|(y, bias)| *y += bias);
             }
             if activation == Activation::GeluTanh {
-                y.iter_mut().for_each(|y| *y = host::gelu_tanh(*y));
+                for y in row {
+                    *y = host::gelu_tanh(*y);
+                }
             }
         }
     };
