@@ -11,19 +11,19 @@ pub(super) struct CompatArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
     num_gpus: u8,
 
-    /// Backend of attention, which is exact here with each of these; others approximate
+    /// Changes nothing: attention is exact, as with each of these; backends that approximate are refused
     #[arg(long, value_name = "BACKEND")]
     attention_backend: Option<ExactAttention>,
 
-    /// Either way: kernels are compiled before the program runs
+    /// Changes nothing: kernels are compiled before the program runs
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     enable_torch_compile: Option<bool>,
 
-    /// Either way: text-to-image has no image encoder
+    /// Changes nothing: text-to-image has no image encoder
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
     image_encoder_cpu_offload: Option<bool>,
 
-    /// Host memory that a GPU reads from is pinned
+    /// Host memory that a GPU reads from is always pinned
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set, value_parser = ["true"])]
     pin_cpu_memory: Option<String>,
 }
