@@ -61,18 +61,11 @@ pub(super) fn look_at(
     let source = match name {
         ModelName::Source(source) => source,
         ModelName::Repository(repository) => {
-            let offline = |variable: &str| match variable {
-                "HF_HUB_OFFLINE" => Some("1".into()),
-                _ => std::env::var_os(variable),
+            let hub = Hub::new(|variable| std::env::var_os(variable), mpsc::channel().0)?;
+            let Some(snapshot) = hub::cached(&hub, &repository, LoadFormat::Auto)? else {
+                return Ok(Err(NotHere(repository.to_string())));
             };
-            let hub = Hub::new(offline, mpsc::channel().0)?;
-            match hub::checkpoint(&hub, &repository, LoadFormat::Auto) {
-                Ok(snapshot) => ModelSource::Folder(snapshot.folder),
-                Err(error) if hub::is_offline(|variable| std::env::var_os(variable))? => {
-                    return Err(error);
-                }
-                Err(_) => return Ok(Err(NotHere(repository.to_string()))),
-            }
+            ModelSource::Folder(snapshot.folder)
         }
     };
     let checkpoint = Checkpoint::open(&source, LoadFormat::Auto)?;

@@ -13,63 +13,67 @@ use crate::weights::{LoadFormat, ModelSource, weight_files};
 /// The folders with weights.
 const COMPONENTS: [&str; 3] = ["text_encoder", "transformer", "vae"];
 
-/// Finds or fetches what `load_format` needs of a checkpoint.
+/// A complete checkpoint of the cache, if it has one; nobody is asked.
 ///
 /// # Errors
-/// When the pipeline is not supported, before any weight is fetched; when a file is missing, cannot
-/// be downloaded or cannot be written to the cache.
-pub fn checkpoint(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<Snapshot> {
-    let suffices = |folder: &Path| is_complete(folder, load_format);
-    let listing = match hub.find(repository, suffices)? {
-        Origin::Cached(folder) => return Ok(Snapshot { folder }),
-        Origin::Hub(listing) => listing,
-    };
-    let snapshot = fetch_settings(hub, repository, &listing, load_format)?;
-    if load_format != LoadFormat::Dummy {
-        let source = ModelSource::Folder(snapshot.folder.clone());
-        let mut weights = Vec::new();
-        for component in COMPONENTS {
-            weights.extend(weight_files(
-                &source,
-                component,
-                &listing.inside(component),
-            )?);
-        }
-        hub.fetch(repository, &listing, &weights)?;
-    }
-    hub.remember(repository, &listing)?;
-    Ok(snapshot)
-}
-
-/// All of that but the weights: what tells whether they are worth fetching. They may be there already
-/// ([`is_complete`]).
-///
-/// # Errors
-/// As [`checkpoint`].
-pub fn settings(hub: &Hub, repository: &Repository, load_format: LoadFormat) -> Result<Snapshot> {
-    match hub.find(repository, |folder| is_complete(folder, load_format))? {
-        Origin::Cached(folder) => Ok(Snapshot { folder }),
-        Origin::Hub(listing) => {
-            let snapshot = fetch_settings(hub, repository, &listing, load_format)?;
-            if is_complete(&snapshot.folder, load_format) {
-                // There is no more to come.
-                hub.remember(repository, &listing)?;
-            }
-            Ok(snapshot)
-        }
-    }
-}
-
-fn fetch_settings(
+/// When there is none, and the environment says not to ask the hub.
+pub fn cached(
     hub: &Hub,
     repository: &Repository,
-    listing: &Listing,
     load_format: LoadFormat,
-) -> Result<Snapshot> {
-    let folder = hub.fetch(repository, listing, &[config::MODEL_INDEX])?;
+) -> Result<Option<Snapshot>> {
+    let folder = hub.cached(repository, |folder| is_complete(folder, load_format))?;
+    Ok(folder.map(|folder| Snapshot { folder }))
+}
+
+/// Finds what `load_format` needs of a checkpoint, or fetches all of it but the weights: what tells
+/// whether they are worth fetching. While they are missing, [`weights`] takes the listing.
+///
+/// # Errors
+/// When the pipeline is not supported; when a file is missing, cannot be downloaded or cannot be
+/// written to the cache.
+pub fn settings(
+    hub: &Hub,
+    repository: &Repository,
+    load_format: LoadFormat,
+) -> Result<(Snapshot, Option<Listing>)> {
+    let listing = match hub.find(repository, |folder| is_complete(folder, load_format))? {
+        Origin::Cached(folder) => return Ok((Snapshot { folder }, None)),
+        Origin::Hub(listing) => listing,
+    };
+    let folder = hub.fetch(repository, &listing, &[config::MODEL_INDEX])?;
     let source = ModelSource::Folder(folder.clone());
     config::check_pipeline(&source)?;
+    hub.fetch(repository, &listing, &small_files(&listing, load_format))?;
+    config::ModelConfig::read(&source)?;
+    let missing = if has_weights(&source, load_format) {
+        hub.remember(repository, &listing)?;
+        None
+    } else {
+        Some(listing)
+    };
+    Ok((Snapshot { folder }, missing))
+}
 
+/// Fetches the weights of the commit whose [`settings`] are there.
+///
+/// # Errors
+/// When it is not clear which files they are; when one cannot be downloaded or cannot be written to
+/// the cache.
+pub fn weights(hub: &Hub, repository: &Repository, listing: &Listing) -> Result<()> {
+    let folder = hub.cache_of(repository).snapshot_of(&listing.commit);
+    let source = ModelSource::Folder(folder);
+    let mut files = Vec::new();
+    for component in COMPONENTS {
+        let names = listing.inside(component);
+        files.extend(weight_files(&source, component, &names)?);
+    }
+    hub.fetch(repository, listing, &files)?;
+    hub.remember(repository, listing)
+}
+
+/// The files beside the model's index that are read before weights are.
+fn small_files(listing: &Listing, load_format: LoadFormat) -> Vec<String> {
     let mut small: Vec<String> = config::FILES.map(str::to_owned).to_vec();
     let tokenizer_files = tokenizer::FILES
         .iter()
@@ -82,27 +86,29 @@ fn fetch_settings(
         };
         small.extend(listing.files.iter().filter(is_index).cloned());
     }
-    hub.fetch(repository, listing, &small)?;
-    config::ModelConfig::read(&source)?;
-    Ok(Snapshot { folder })
+    small
 }
 
 /// Whether a folder of the cache has all that is needed, without asking what the hub has.
-#[must_use]
-pub fn is_complete(folder: &Path, load_format: LoadFormat) -> bool {
+fn is_complete(folder: &Path, load_format: LoadFormat) -> bool {
     let source = ModelSource::Folder(folder.to_owned());
     let has = |file: &str| source.contains(file);
-    let has_weights = |component: &&str| {
+    has(config::MODEL_INDEX)
+        && config::FILES.into_iter().all(has)
+        && tokenizer::is_complete(&source)
+        && has_weights(&source, load_format)
+}
+
+/// Whether the weights that are needed are there.
+fn has_weights(source: &ModelSource, load_format: LoadFormat) -> bool {
+    let has_those_of = |component: &str| {
         let names = source.list(component).unwrap_or_default();
-        let files = weight_files(&source, component, &names).unwrap_or_default();
+        let files = weight_files(source, component, &names).unwrap_or_default();
         // A shard without its index is the only file of an unfinished download.
         let is_shard_alone = files.len() == 1
             && files[0].contains("-of-")
             && !names.iter().any(|name| name.ends_with(".index.json"));
-        !files.is_empty() && !is_shard_alone && files.iter().all(|file| has(file))
+        !files.is_empty() && !is_shard_alone && files.iter().all(|file| source.contains(file))
     };
-    has(config::MODEL_INDEX)
-        && config::FILES.into_iter().all(has)
-        && tokenizer::is_complete(&source)
-        && (load_format == LoadFormat::Dummy || COMPONENTS.iter().all(has_weights))
+    load_format == LoadFormat::Dummy || COMPONENTS.into_iter().all(has_those_of)
 }

@@ -127,7 +127,7 @@ impl Downloads<'_> {
         let is_over = || self.over.load(Ordering::Relaxed);
         let lock = lock(&self.cache.lock(file), waiting, is_over).map_err(unwritable)?;
         if lock.is_none() {
-            return Err(self.error(file, stopped()));
+            return Err(self.error(file, Fault::stopped()));
         }
         let mut received = 0;
         let blob = self.cache.blob(file);
@@ -136,9 +136,8 @@ impl Downloads<'_> {
                 fs::create_dir_all(folder).map_err(unwritable)?;
             }
             let what = (self.repository, Some(file.name.as_str()));
-            self.hub.retry(what, Attempts::Several, || {
-                self.attempt(file, &mut received)
-            })?;
+            let attempt = || self.attempt(file, &mut received);
+            self.hub.retry(what, Attempts::Several, is_over, attempt)?;
         }
         // What another process received, or what was thrown away.
         self.received(signed(to_come) - received);
@@ -157,8 +156,8 @@ impl Downloads<'_> {
             self.receive(file, &mut partial, received)?;
         }
         if let Some(checksum) = file.checksum() {
-            let mismatch = checksum.mismatch(&path);
-            if let Some(message) = mismatch.map_err(|error| self.unwritable(&error))? {
+            let unreadable = |error: io::Error| Fault::unreadable(self.hub.cache.root(), &error);
+            if let Some(message) = checksum.mismatch(&path).map_err(unreadable)? {
                 // Nothing of it can be kept; if an older beginning may be to blame, all is asked again.
                 fs::remove_file(&path).map_err(|error| self.unwritable(&error))?;
                 return Err(match begun {
@@ -211,7 +210,7 @@ impl Downloads<'_> {
                 });
             }
             if self.over.load(Ordering::Relaxed) {
-                return Err(stopped());
+                return Err(Fault::stopped());
             }
             if partial.bytes + read as u64 > file.bytes {
                 partial.restart().map_err(|error| self.unwritable(&error))?;
@@ -236,7 +235,7 @@ impl Downloads<'_> {
     }
 
     fn unwritable(&self, error: &io::Error) -> Fault {
-        Fault::cache(self.hub.cache.root(), error)
+        Fault::unwritable(self.hub.cache.root(), error)
     }
 
     fn error(&self, file: &RemoteFile, fault: Fault) -> Error {
@@ -301,11 +300,6 @@ fn check_body(status: StatusCode, headers: &HeaderMap, expected: u64) -> Result<
         ))),
         _ => Ok(()),
     }
-}
-
-/// Another download has failed and is told instead.
-fn stopped() -> Fault {
-    Fault::lasting("not downloaded")
 }
 
 fn length(path: &Path) -> Option<u64> {

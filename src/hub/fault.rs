@@ -3,14 +3,14 @@
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Hub;
 use super::event::Event;
+use super::lock::POLL;
 use super::repository::Repository;
 use crate::error::{Error, Result};
-use crate::memory::size;
-use crate::weights::printable;
+use crate::human::{printable, size};
 
 /// Attempts of a request that makes no progress; the waits between them double.
 const MAX_ATTEMPTS: u32 = 5;
@@ -76,8 +76,8 @@ impl Fault {
         }
     }
 
-    /// The cache cannot be read or written.
-    pub(super) fn cache(root: &Path, error: &io::Error) -> Self {
+    /// A file of the cache cannot be written.
+    pub(super) fn unwritable(root: &Path, error: &io::Error) -> Self {
         let hint = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => MAKE_ROOM,
             _ => "set HF_HUB_CACHE to a folder that can be written to",
@@ -87,6 +87,15 @@ impl Fault {
             root.display()
         ))
         .with_hint(hint)
+    }
+
+    /// What was written to the cache cannot be read back.
+    pub(super) fn unreadable(root: &Path, error: &io::Error) -> Self {
+        Self::lasting(format!(
+            "cannot read from the cache folder {}: {error}",
+            root.display()
+        ))
+        .with_hint("its disk may be at fault; HF_HUB_CACHE names another folder")
     }
 
     /// The cache's disk is too full for what is to come.
@@ -111,6 +120,11 @@ impl Fault {
         ))
     }
 
+    /// Another download has failed and is told instead.
+    pub(super) fn stopped() -> Self {
+        Self::lasting("not downloaded")
+    }
+
     /// The error of a repository, or of a file of it.
     pub(super) fn of(self, repository: &Repository, file: Option<&str>) -> Error {
         Error::Hub {
@@ -122,15 +136,19 @@ impl Fault {
 }
 
 impl Hub {
-    /// Repeats `attempt` while that may help.
+    /// Repeats `attempt` while that may help, and as long as it is not over.
     pub(super) fn retry<T>(
         &self,
         (repository, file): (&Repository, Option<&str>),
         attempts: Attempts,
+        is_over: impl Fn() -> bool,
         mut attempt: impl FnMut() -> Result<T, Fault>,
     ) -> Result<T> {
         let mut failed = 0;
         loop {
+            if is_over() {
+                return Err(Fault::stopped().of(repository, file));
+            }
             let mut fault = match attempt() {
                 Ok(value) => return Ok(value),
                 Err(fault) => fault,
@@ -146,7 +164,7 @@ impl Hub {
                 }
                 Again::Never => return Err(fault.of(repository, file)),
             };
-            if attempts == Attempts::One || failed == MAX_ATTEMPTS {
+            if attempts == Attempts::One || failed == MAX_ATTEMPTS || is_over() {
                 return Err(fault.of(repository, file));
             }
             self.tell(Event::Retried {
@@ -157,8 +175,20 @@ impl Hub {
                     wait.as_secs()
                 )),
             });
-            thread::sleep(wait);
+            pause(wait, &is_over);
         }
+    }
+}
+
+/// Sleeps, at most until it is over.
+fn pause(wait: Duration, is_over: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !is_over() {
+        let left = wait.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            return;
+        }
+        thread::sleep(left.min(POLL));
     }
 }
 

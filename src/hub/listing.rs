@@ -18,15 +18,14 @@ const MAX_LISTING_BYTES: u64 = 64_000_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// The commit that the revision is.
-    pub commit: String,
+    pub(super) commit: String,
     /// Paths in the repository, with `/`.
-    pub files: Vec<String>,
+    pub(super) files: Vec<String>,
 }
 
 impl Listing {
     /// Whether the commit has such a file.
-    #[must_use]
-    pub fn contains(&self, file: &str) -> bool {
+    pub(super) fn contains(&self, file: &str) -> bool {
         self.files.iter().any(|name| name == file)
     }
 
@@ -81,13 +80,9 @@ impl RemoteFile {
 }
 
 impl Hub {
-    /// The listing, in one attempt or several.
-    pub(super) fn list_within(
-        &self,
-        repository: &Repository,
-        attempts: Attempts,
-    ) -> Result<Listing> {
-        self.retry((repository, None), attempts, || {
+    /// The commit that the repository's revision is now, and the names of its files.
+    pub(super) fn list(&self, repository: &Repository, attempts: Attempts) -> Result<Listing> {
+        let ask = || {
             let response = self.client.info(repository)?;
             let status = response.status();
             let body = response.into_body().into_with_config();
@@ -96,7 +91,8 @@ impl Hub {
                 .read_to_vec()
                 .map_err(|error| Fault::passing(format!("the hub's answer broke off: {error}")))?;
             parse(status, &bytes)
-        })
+        };
+        self.retry((repository, None), attempts, || false, ask)
     }
 
     /// Size and hash of a file of the listed commit.
@@ -110,10 +106,12 @@ impl Hub {
             let fault = Fault::lasting("no such file in the repository");
             return Err(fault.of(repository, Some(file)));
         }
-        self.retry((repository, Some(file)), Attempts::Several, || {
+        let ask = || {
             let response = self.client.head(&repository.id, &listing.commit, file)?;
             RemoteFile::from_headers(file, response.headers())
-        })
+        };
+        let what = (repository, Some(file));
+        self.retry(what, Attempts::Several, || false, ask)
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-const POLL: Duration = Duration::from_millis(200);
+/// How soon it is noticed that there is nothing left to wait for.
+pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// Takes the lock, however long another process has it; `waiting` is called first where that is so,
 /// `is_over` again and again.

@@ -1,8 +1,8 @@
 //! Files from the Hugging Face Hub, through the cache that Python's `huggingface_hub` uses too.
 //!
 //! [`Hub`] resolves a revision to a commit, lists its files and puts those asked for into the
-//! commit's snapshot folder; [`checkpoint`] knows which files text-to-image needs. A file gets its
-//! final name only once its size, and its hash where the hub states one, are right.
+//! commit's snapshot folder; [`settings()`] and [`weights()`] know which files text-to-image needs. A
+//! file gets its final name only once its size, and its hash where the hub states one, are right.
 //!
 //! The client is written on `ureq` and not on the `hf-hub` crate: of what is promised here, that
 //! crate leaves out `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE`, checks neither length nor hash,
@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use self::cache::{Cache, RepositoryCache};
-pub use self::checkpoint::{checkpoint, is_complete, settings};
+pub use self::checkpoint::{cached, settings, weights};
 use self::client::Client;
 pub use self::event::Event;
 use self::fault::{Attempts, Fault};
@@ -46,14 +46,6 @@ use crate::error::Result;
 /// A usage error naming the variable whose value is wrong.
 pub fn cache_folder(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     Ok(Settings::read(variable)?.cache)
-}
-
-/// Whether the environment's variables say not to ask the hub.
-///
-/// # Errors
-/// As [`cache_folder`].
-pub fn is_offline(variable: impl Fn(&str) -> Option<OsString>) -> Result<bool> {
-    Ok(Settings::read(variable)?.offline.is_some())
 }
 
 /// The hub and the cache of its files.
@@ -104,18 +96,11 @@ impl Hub {
         })
     }
 
-    /// The commit that the repository's revision is now, and the names of its files.
-    ///
-    /// # Errors
-    /// When the hub does not answer, refuses, or does not know the repository or revision.
-    pub fn list(&self, repository: &Repository) -> Result<Listing> {
-        self.list_within(repository, Attempts::Several)
-    }
-
     /// The file that `pick` takes among the names of a repository's files: its path in the cache.
     ///
     /// # Errors
-    /// As [`list`](Self::list); those of `pick`; when it cannot be downloaded or written to the cache.
+    /// When the hub does not answer, refuses, or does not know the repository or revision; those of
+    /// `pick`; when the file cannot be downloaded or written to the cache.
     pub fn file(
         &self,
         repository: &Repository,
@@ -143,16 +128,11 @@ impl Hub {
     /// A commit never changes, so a cached one needs no network; a branch may have moved, which one
     /// request tells. A hub that cannot be asked is no reason to fail while the cache has an answer.
     fn find(&self, repository: &Repository, suffices: impl Fn(&Path) -> bool) -> Result<Origin> {
-        let cached = self.cache_of(repository).snapshot(&repository.revision);
-        let cached = cached.filter(|folder| suffices(folder));
-        if let (None, Some(variable)) = (&cached, self.offline) {
-            return Err(Fault::offline(self.cache.root(), variable).of(repository, None));
-        }
-        match cached {
+        match self.cached(repository, suffices)? {
             Some(folder) if self.offline.is_some() || repository.revision.is_commit() => {
                 Ok(Origin::Cached(folder))
             }
-            Some(folder) => match self.list_within(repository, Attempts::One) {
+            Some(folder) => match self.list(repository, Attempts::One) {
                 Ok(listing) => Ok(Origin::Hub(listing)),
                 Err(error) => {
                     self.tell(Event::CacheUsed {
@@ -161,7 +141,27 @@ impl Hub {
                     Ok(Origin::Cached(folder))
                 }
             },
-            None => self.list(repository).map(Origin::Hub),
+            None => {
+                let listing = self.list(repository, Attempts::Several)?;
+                Ok(Origin::Hub(listing))
+            }
+        }
+    }
+
+    /// The revision's folder in the cache, where it will do; an error where it will not and the hub
+    /// must not be asked.
+    fn cached(
+        &self,
+        repository: &Repository,
+        suffices: impl Fn(&Path) -> bool,
+    ) -> Result<Option<PathBuf>> {
+        let folder = self.cache_of(repository).snapshot(&repository.revision);
+        let folder = folder.filter(|folder| suffices(folder));
+        match self.offline {
+            Some(variable) if folder.is_none() => {
+                Err(Fault::offline(self.cache.root(), variable).of(repository, None))
+            }
+            _ => Ok(folder),
         }
     }
 

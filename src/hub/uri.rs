@@ -1,24 +1,24 @@
 //! Addresses: building them, following redirects, telling whose they are.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
 use ureq::http::uri::{PathAndQuery, Scheme};
 
+/// What is escaped in a segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+/// What is escaped in several segments.
+const PATH: &AsciiSet = &SEGMENT.remove(b'/');
+
 /// Escapes what is not a plain character of a path; with `/` it is a segment.
 pub(super) fn escape(text: &str, keeps_slashes: bool) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        let is_plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if is_plain || (keeps_slashes && byte == b'/') {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
+    let escaped = if keeps_slashes { PATH } else { SEGMENT };
+    utf8_percent_encode(text, escaped).to_string()
 }
 
 /// Where a redirect from `uri` leads: an absolute address or a path of the same host, and never from

@@ -10,9 +10,10 @@ use qwen_gen::hub::{Hub as Client, Repository, RepositoryId, Revision};
 use safetensors::tensor::{Dtype, TensorView};
 
 use crate::program::{Picture, Run, Scratch};
-use crate::server::{Answer, COMMIT, Hub, etag, files, model};
+use crate::server::{Answer, COMMIT, Hub, REPOSITORY, Request, etag, files, model};
 use crate::{
-    CACHE, CONFIG, SHARD, assert_blobs_are_whole, command, generate, partial, process, snapshot,
+    CACHE, CONFIG, SHARD, assert_blobs_are_whole, command, connected, generate, partial, process,
+    snapshot,
 };
 
 #[test]
@@ -23,6 +24,10 @@ fn a_repository_is_fetched_once_into_pythons_layout() {
     assert_eq!(run.stderr, "");
     let recipe = Picture::read(&scratch.path("outputs/a.png")).recipe();
     assert_eq!(recipe["model_commit"], COMMIT);
+    for request in hub.requests() {
+        let Request { method, path, .. } = &request;
+        assert_eq!(request.earlier, 0, "{method} {path} again");
+    }
 
     // All that the program reads, and nothing else.
     let unread = [
@@ -143,15 +148,19 @@ fn a_branch_falls_back_to_the_cache_when_the_hub_is_away() {
 fn offline_asks_nobody() {
     let (scratch, hub) = (Scratch::new(), Hub::start());
     let offline = |args: &[&str]| Run::of(command(&scratch, &hub, args).env("HF_HUB_OFFLINE", "1"));
-    let error = offline(&[]).failure(1);
     let cache = scratch.path("hf/hub");
-    assert_eq!(
-        error,
-        format!(
-            "error: test/tiny: not complete in the cache folder {}, and HF_HUB_OFFLINE is set",
-            cache.display()
-        )
-    );
+    for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+        let run = Run::of(command(&scratch, &hub, &[]).env(variable, "1"));
+        let hint = format!("\nhint: unset {variable} for one run");
+        assert!(run.stderr.contains(&hint), "{}", run.stderr);
+        assert_eq!(
+            run.failure(1),
+            format!(
+                "error: test/tiny: not complete in the cache folder {}, and {variable} is set",
+                cache.display()
+            )
+        );
+    }
     assert_eq!(hub.requests().len(), 0);
     assert!(!scratch.path("hf").exists());
 
@@ -165,6 +174,45 @@ fn offline_asks_nobody() {
     offline(&[]).success();
     fs::remove_file(scratch.path(&snapshot(SHARD))).unwrap();
     offline(&[]).failure(1);
+}
+
+#[test]
+fn doctor_looks_into_the_cache_and_asks_nobody() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    let doctor = || {
+        let model = ["--model-path", REPOSITORY];
+        let args = [&["doctor", "--device", "cpu", "--json"], &model[..]].concat();
+        connected(scratch.command(&args), &scratch, &hub)
+    };
+    let report = Run::of(&mut doctor()).success().json();
+    assert_eq!(
+        report["model_unknown"],
+        "test/tiny: not in the cache; generate would download it"
+    );
+    let run = Run::of(doctor().env("TRANSFORMERS_OFFLINE", "1"));
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    let report = run.json();
+    let refusal = &report["refusal"];
+    let text = |key: &str| refusal[key].as_str().unwrap();
+    assert!(
+        text("reason").ends_with(", and TRANSFORMERS_OFFLINE is set"),
+        "{refusal}"
+    );
+    assert!(
+        text("hint").starts_with("unset TRANSFORMERS_OFFLINE "),
+        "{refusal}"
+    );
+    assert_eq!(hub.requests().len(), 0);
+
+    generate(&scratch, &hub, &[]).success();
+    let before = hub.requests().len();
+    for offline in ["0", "1"] {
+        let run = Run::of(doctor().env("TRANSFORMERS_OFFLINE", offline));
+        let report = run.success().json();
+        let components = report["model"]["components"].as_array();
+        assert_eq!(components.map(Vec::len), Some(3), "{report}");
+    }
+    assert_eq!(hub.requests().len(), before);
 }
 
 #[test]
@@ -273,8 +321,6 @@ fn one_file_can_be_had_alone() {
         id: RepositoryId::parse("test/tiny").unwrap(),
         revision: Revision::default(),
     };
-    let listing = client.list(&repository).unwrap();
-    assert!(listing.contains("README.md") && listing.commit == COMMIT);
     let named = |name: &'static str| {
         move |names: Vec<String>| {
             let found = names.into_iter().find(|found| found == name);

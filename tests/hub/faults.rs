@@ -219,6 +219,35 @@ fn patience_has_an_end() {
 }
 
 #[test]
+fn a_refusal_ends_the_waits_for_other_files() {
+    const OTHER: &str = "transformer/diffusion_pytorch_model-00002-of-00002.safetensors";
+    let begin = Instant::now();
+    let (error, _) = refused(
+        |request, hub| {
+            if request.gets(OTHER) {
+                return Some(Answer::status(429).with("retry-after", "60"));
+            }
+            if !request.gets(SHARD) {
+                return None;
+            }
+            // By then the other has begun to wait.
+            let is_other = |request: &Request| request.gets(OTHER);
+            while !hub.requests().iter().any(is_other) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            thread::sleep(Duration::from_millis(500));
+            Some(Answer::status(404).with("x-error-code", "EntryNotFound"))
+        },
+        SHARD,
+    );
+    assert_eq!(
+        error,
+        format!("error: test/tiny, {SHARD}: HTTP 404: no such file in the repository")
+    );
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
 fn redirects_end() {
     let (error, _) = refused(
         |request, _| {
@@ -360,4 +389,22 @@ fn a_full_disk_is_named_and_what_is_there_is_kept() {
     assert_blobs_are_whole(&scratch);
     generate(&scratch, &hub, &[]).success();
     assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_back_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write(&partial(CONFIG), "");
+    let begun = scratch.path(&partial(CONFIG));
+    fs::set_permissions(&begun, fs::Permissions::from_mode(0o200)).unwrap();
+    if fs::read(&begun).is_ok() {
+        return; // root may read anything
+    }
+    let error = generate(&scratch, &hub, &[]).failure(1);
+    let expected = format!(
+        "error: test/tiny, {CONFIG}: cannot read from the cache folder {}: ",
+        scratch.path("hf/hub").display()
+    );
+    assert!(error.starts_with(&expected), "{error}");
 }

@@ -24,12 +24,16 @@ const CONFIG: &str = "vae/config.json";
 
 /// `generate` from the repository of a hub, with a cache of its own.
 fn command(scratch: &Scratch, hub: &Hub, args: &[&str]) -> Command {
-    let mut command = scratch.command(&generate_args(
-        &[&["--model-path", REPOSITORY], args].concat(),
-    ));
+    let args = generate_args(&[&["--model-path", REPOSITORY], args].concat());
+    connected(scratch.command(&args), scratch, hub)
+}
+
+/// The command with this hub, and with a cache of its own.
+fn connected(mut command: Command, scratch: &Scratch, hub: &Hub) -> Command {
+    let unwanted = ["HF_", "HUGGING", "TRANSFORMERS_"];
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy().to_ascii_uppercase();
-        if name.starts_with("HF_") || name.starts_with("HUGGING") || name.ends_with("_PROXY") {
+        if unwanted.iter().any(|begin| name.starts_with(*begin)) || name.ends_with("_PROXY") {
             command.env_remove(variable);
         }
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::cli::console::Console;
 use crate::error;
-use crate::hub::{self, Hub, Repository, Snapshot};
+use crate::hub::{self, Hub, Listing, Repository};
 use crate::interrupt::Interrupt;
 use crate::request::{GenerateRequest, LoraName, LoraPlace, ModelName, pick_lora};
 use crate::weights::{LoadFormat, Lora, ModelSource};
@@ -22,8 +22,8 @@ pub(super) struct Files {
     pub(super) source: ModelSource,
     /// Of the repository they are from.
     pub(super) commit: Option<String>,
-    /// The repository to fetch the weights from, where they are not here yet.
-    missing: Option<Repository>,
+    /// Where to fetch the weights from, where they are not here yet.
+    missing: Option<(Repository, Listing)>,
 }
 
 impl Files {
@@ -38,14 +38,6 @@ impl Files {
     /// Whether nothing is left to fetch.
     pub(super) fn are_complete(&self) -> bool {
         self.missing.is_none()
-    }
-
-    fn of(snapshot: &Snapshot, missing: Option<Repository>) -> Self {
-        Self {
-            commit: snapshot.commit().map(str::to_owned),
-            source: ModelSource::Folder(snapshot.folder.clone()),
-            missing,
-        }
     }
 }
 
@@ -67,27 +59,28 @@ pub(super) fn settings(
         ModelName::Repository(repository) => repository.clone(),
     };
     let (fetched, load_format) = (repository.clone(), request.load_format);
-    let snapshot = watched(console, interrupt, move |hub| {
+    let (snapshot, listing) = watched(console, interrupt, move |hub| {
         hub::settings(hub, &fetched, load_format)
     })?;
-    let is_complete = hub::is_complete(&snapshot.folder, load_format);
-    Ok(Files::of(&snapshot, (!is_complete).then_some(repository)))
+    Ok(Files {
+        commit: snapshot.commit().map(str::to_owned),
+        source: ModelSource::Folder(snapshot.folder),
+        missing: listing.map(|listing| (repository, listing)),
+    })
 }
 
 /// The rest of the files.
-pub(super) fn weights(
-    files: Files,
-    load_format: LoadFormat,
-    console: &mut Console,
-    interrupt: &Interrupt,
-) -> Result<Files> {
-    let Some(repository) = files.missing else {
+pub(super) fn weights(files: Files, console: &mut Console, interrupt: &Interrupt) -> Result<Files> {
+    let Some((repository, listing)) = files.missing else {
         return Ok(files);
     };
-    let snapshot = watched(console, interrupt, move |hub| {
-        hub::checkpoint(hub, &repository, load_format)
+    watched(console, interrupt, move |hub| {
+        hub::weights(hub, &repository, &listing)
     })?;
-    Ok(Files::of(&snapshot, None))
+    Ok(Files {
+        missing: None,
+        ..files
+    })
 }
 
 /// The adapters' files; those of a repository are downloaded as a model's are.

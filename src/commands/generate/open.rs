@@ -72,7 +72,7 @@ pub(super) fn open(run: &mut Run, console: &mut Console, interrupt: &Interrupt) 
     start_threads()?;
     let mut opened = Opened::new(run, &files, None)?;
     if !files.are_complete() && !run.request.dry_run {
-        files = fetch::weights(files, run.request.load_format, console, interrupt)?;
+        files = fetch::weights(files, console, interrupt)?;
         opened = Opened::new(run, &files, Some(opened.chosen))?;
     }
     if let (ModelSource::Folder(folder), Some(_)) = (&files.source, &files.commit) {
