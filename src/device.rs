@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use serde::Serialize;
 
 use crate::error::{Error, Result, message_of};
-use crate::memory::size;
+use crate::human::size;
 
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

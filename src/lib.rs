@@ -17,6 +17,7 @@ pub mod doctor;
 pub mod error;
 pub mod files;
 pub mod hub;
+mod human;
 pub mod interrupt;
 pub mod memory;
 pub mod model;

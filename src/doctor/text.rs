@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::Report;
-use crate::memory::{HostMemory, size};
+use crate::human::size;
+use crate::memory::HostMemory;
 
 /// Width of the labels.
 const LABEL: usize = 10;

@@ -24,6 +24,7 @@ pub use self::footprint::{Footprint, TextTokens, Workload};
 pub use self::host::HostMemory;
 pub use self::offload::{Offload, OffloadChoices, PerformanceMode};
 use crate::error::{Error, Result};
+use crate::human::size;
 use crate::pipeline::Stage;
 
 /// What a run will hold on its device.
@@ -248,16 +249,6 @@ impl MemoryPlan {
                 "a smaller picture needs less, --performance-mode memory the least\n{self}"
             )),
         }
-    }
-}
-
-/// Bytes for people.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "for people")]
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..0x4000_0000 => format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
-        _ => format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30)),
     }
 }
 

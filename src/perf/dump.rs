@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
-use crate::weights::{Object, printable};
+use crate::human::printable;
+use crate::weights::Object;
 
 /// Ten thousand requests of 50 steps are 50 MB.
 const MAX_BYTES: u64 = 256 << 20;

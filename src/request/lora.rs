@@ -6,8 +6,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::hub::{Repository, RepositoryId, Revision};
+use crate::human::printable;
 use crate::request::check_path;
-use crate::weights::{listing, printable};
+use crate::weights::listing;
 
 const SUFFIX: &str = ".safetensors";
 

@@ -1,0 +1,62 @@
+//! Text for people.
+
+use std::fmt::Write as _;
+
+/// Longest text of somebody else that is repeated, in characters.
+const MAX_CHARS: usize = 300;
+
+/// Escapes control characters and cuts long text in its middle, so that the place at the end of
+/// a parser's message survives.
+pub(crate) fn printable(text: &str) -> String {
+    let chars = text.chars().count();
+    let mut result = String::with_capacity(text.len().min(4 * MAX_CHARS));
+    for (i, c) in text.chars().enumerate() {
+        if chars > MAX_CHARS && i == MAX_CHARS / 2 {
+            result.push('…');
+        }
+        if chars <= MAX_CHARS || i < MAX_CHARS / 2 || i >= chars - MAX_CHARS / 2 {
+            if c.is_control() {
+                // Writing to a string cannot fail.
+                let _ = write!(result, "{}", c.escape_default());
+            } else {
+                result.push(c);
+            }
+        }
+    }
+    result
+}
+
+/// Bytes for people.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..0x4000_0000 => format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_a_terminal_would_obey() {
+        assert_eq!(printable("a\u{1b}[31m\nb — ü"), "a\\u{1b}[31m\\nb — ü");
+    }
+
+    #[test]
+    fn keeps_both_ends_of_a_long_text() {
+        let text = format!("start{} at line 3", "x".repeat(1_000_000));
+        let short = printable(&text);
+        assert_eq!(short.chars().count(), MAX_CHARS + 1);
+        assert!(short.starts_with("start") && short.ends_with("at line 3"));
+    }
+
+    #[test]
+    fn sizes_are_in_the_unit_that_suits_them() {
+        assert_eq!(size(3 << 19), "2 MiB");
+        assert_eq!(size((1 << 30) - 1), "1024 MiB");
+        assert_eq!(size(3 << 29), "1.50 GiB");
+    }
+}
