@@ -86,7 +86,7 @@ pub(super) fn open(run: &mut Run, console: &mut Console, interrupt: &Interrupt) 
 /// Starts the worker threads now: later, a system that refuses them makes rayon panic.
 ///
 /// This thread is one of them: it takes its part of an operation at once instead of waking another and
-/// waiting for it, 5 of the built-in model's 31 ms a step.
+/// waiting for it, 3 of the built-in model's 32 ms a step on two cores.
 fn start_threads() -> Result<()> {
     let threads = rayon::ThreadPoolBuilder::new().use_current_thread();
     // Its error says the same twice when its source is told, too.
