@@ -117,9 +117,13 @@ impl Rehearsal {
 }
 
 /// Does `work` while the rehearsal runs on a thread of its own; returns when both have ended.
+///
+/// A process of one thread rehearses nothing: the operations would wait for that thread, which waits
+/// for the rehearsal's end.
 pub(super) fn beside<T>(rehearsal: Option<Rehearsal>, work: impl FnOnce() -> T) -> T {
+    let has_workers = rayon::current_num_threads() > 1;
     thread::scope(|scope| {
-        if let Some(rehearsal) = rehearsal {
+        if let Some(rehearsal) = rehearsal.filter(|_| has_workers) {
             let rehearse = || {
                 if let Err(error) = rehearsal.run() {
                     tracing::debug!("the rehearsal failed: {error}");
