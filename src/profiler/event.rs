@@ -59,13 +59,13 @@ impl Serialize for Name {
 pub(super) const NO_ARGS: Option<&()> = None;
 
 /// Writes events into the list they are elements of.
-pub(super) struct Events<'a> {
+pub(super) struct EventWriter<'a> {
     out: &'a mut dyn Write,
     line: Vec<u8>,
     count: u64,
 }
 
-impl<'a> Events<'a> {
+impl<'a> EventWriter<'a> {
     pub(super) fn new(out: &'a mut dyn Write) -> Self {
         Self {
             out,

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::json;
 
-use super::event::{Events, NO_ARGS, Row};
+use super::event::{EventWriter, NO_ARGS, Row};
 use super::rows::{self, SPANS};
 use super::trace::{HostKind, HostRange, Name, Trace, Work, WorkKind};
 use super::wire::{
@@ -40,7 +40,7 @@ pub(super) fn write(trace: &Trace, trace_name: &str, out: &mut dyn Write) -> io:
     field(out, "displayTimeUnit", "ms")?;
     field(out, "baseTimeNanoseconds", &trace.base_time_ns)?;
     write!(out, "  \"traceEvents\": [")?;
-    let mut events = Events::new(out);
+    let mut events = EventWriter::new(out);
     rows::metadata(trace, &mut events)?;
     host(trace, &mut events)?;
     on_device(trace, &mut events)?;
@@ -59,7 +59,7 @@ fn field(out: &mut dyn Write, key: &str, value: &(impl Serialize + ?Sized)) -> i
 }
 
 /// Ranges and counters of the host.
-fn host(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
+fn host(trace: &Trace, events: &mut EventWriter<'_>) -> io::Result<()> {
     for (index, range) in trace.loads.iter().chain(&trace.host).enumerate() {
         let category = match range.kind {
             HostKind::Operator => "cpu_op",
@@ -88,7 +88,7 @@ fn host(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
 }
 
 /// Calls, what they launched, and the arrows between them.
-fn on_device(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
+fn on_device(trace: &Trace, events: &mut EventWriter<'_>) -> io::Result<()> {
     let device = &trace.device;
     let work = device.work.iter().map(|work| work.correlation);
     let waits = (device.waits.iter())
@@ -162,7 +162,7 @@ fn on_device(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn one_work(work: &Work, row: Row, events: &mut Events<'_>) -> io::Result<()> {
+fn one_work(work: &Work, row: Row, events: &mut EventWriter<'_>) -> io::Result<()> {
     let category = work.kind.category();
     let times = (work.start, work.end);
     match &work.kind {
@@ -189,7 +189,7 @@ fn one_work(work: &Work, row: Row, events: &mut Events<'_>) -> io::Result<()> {
 }
 
 /// The marks of the recording itself.
-fn window(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
+fn window(trace: &Trace, events: &mut EventWriter<'_>) -> io::Result<()> {
     let name = Name::Static("PyTorch Profiler (0)");
     let operators = |range: &&HostRange| range.kind == HostKind::Operator;
     let args = json!({"Op count": trace.host.iter().filter(operators).count()});

@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::event::{Events, Id, Row};
+use super::event::{EventWriter, Id, Row};
 use super::trace::{Trace, Wait};
 
 /// The program, as viewers name its process.
@@ -32,7 +32,7 @@ pub(super) fn wait_tid(wait: &Wait) -> i64 {
 }
 
 /// Names and order of the rows in use.
-pub(super) fn metadata(trace: &Trace, events: &mut Events<'_>) -> io::Result<()> {
+pub(super) fn metadata(trace: &Trace, events: &mut EventWriter<'_>) -> io::Result<()> {
     let at = trace.start;
     let process = i64::from(trace.process);
     // Number -> label and place of a process; row -> its name.
