@@ -52,20 +52,33 @@ pub(crate) fn to_f32(tensor: &Tensor) -> Result<Tensor> {
     tensor.to_dtype(DType::F32)?.contiguous()
 }
 
+/// A run of rows that one thread computes has at least so many rows and elements. For fewer the product's
+/// library adds in another order, and a picture must not depend on the number of threads.
+const MIN_RUN: (usize, usize) = (8, 1024);
+
 /// Splits `out` into runs of whole rows and calls `f(first_row, rows)` for each, in parallel.
 pub(crate) fn par_rows<T: Send>(out: &mut [T], width: usize, f: impl Fn(usize, &mut [T]) + Sync) {
     if out.is_empty() {
         return;
     }
     let rows = out.len() / width;
-    let chunk = if out.len() < PARALLEL_THRESHOLD {
-        rows
+    let runs = if out.len() < PARALLEL_THRESHOLD {
+        1
     } else {
-        rows.div_ceil(rayon::current_num_threads())
+        let most = (rows / MIN_RUN.0).min(out.len() / MIN_RUN.1);
+        rayon::current_num_threads().min(most).max(1)
     };
-    out.par_chunks_mut(chunk * width)
-        .enumerate()
-        .for_each(|(i, rows)| f(i * chunk, rows));
+    // As even as can be: what is left after equal runs would be too short.
+    let mut rest = out;
+    let mut parts = Vec::with_capacity(runs);
+    for run in 0..runs {
+        let (first, end) = (rows * run / runs, rows * (run + 1) / runs);
+        let (part, after) = rest.split_at_mut((end - first) * width);
+        parts.push((first, part));
+        rest = after;
+    }
+    let parts = parts.into_par_iter();
+    parts.for_each(|(first, rows)| f(first, rows));
 }
 
 /// A matrix inside a slice: element `(i, j)` is at `i * row_stride + j * col_stride`.

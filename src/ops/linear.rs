@@ -203,6 +203,26 @@ mod tests {
     use crate::ops::testing::{assert_close, random, targets};
 
     #[test]
+    fn any_number_of_threads_gives_the_same_bits() -> Result<()> {
+        for (m, n, k) in [(517, 3, 24), (1024, 16, 16), (97, 640, 160), (131, 64, 96)] {
+            let (x, weight) = (random((m, k), 1)?, random((n, k), 2)?);
+            let layer = Linear::from_tensors(weight, Some(random(n, 3)?));
+            let on = |threads| -> Result<Vec<f32>> {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                let pool = pool.build().map_err(candle_core::Error::wrap)?;
+                pool.install(|| linear(&x, &layer))?
+                    .flatten_all()?
+                    .to_vec1()
+            };
+            let alone = on(1)?;
+            for threads in [2, 3, 48, 64] {
+                assert!(on(threads)? == alone, "{m}x{n}x{k} on {threads} threads");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn agrees_with_matmul_on_odd_sizes_and_offset_views() -> Result<()> {
         for target in targets() {
             for (m, n, k) in [
