@@ -27,13 +27,18 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Bytes for people.
-#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..0x4000_0000 => format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
         _ => format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30)),
     }
+}
+
+/// Bytes as MiB with two decimals.
+#[expect(clippy::cast_precision_loss, reason = "exact below 8 PiB")]
+pub(crate) fn mib(bytes: u64) -> f64 {
+    (bytes as f64 / 1_048_576.0 * 100.0).round() / 100.0
 }
 
 #[cfg(test)]
@@ -58,5 +63,11 @@ mod tests {
         assert_eq!(size(3 << 19), "2 MiB");
         assert_eq!(size((1 << 30) - 1), "1024 MiB");
         assert_eq!(size(3 << 29), "1.50 GiB");
+    }
+
+    #[test]
+    fn mib_has_two_decimals() {
+        assert_eq!(Some(mib(1_048_576 * 3 / 2)), Some(1.5));
+        assert_eq!(Some(mib(1_048_576 / 3)), Some(0.33));
     }
 }

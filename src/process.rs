@@ -22,26 +22,26 @@ pub fn process_start(main_started: Instant) -> Instant {
         .unwrap_or(main_started)
 }
 
-/// Largest resident memory of the process so far, in MiB; `None` where `/proc` cannot tell.
+/// Largest resident memory of the process so far, in bytes; `None` where `/proc` cannot tell.
 #[must_use]
-pub fn peak_host_mib() -> Option<f64> {
-    status_mib(&fs::read_to_string(STATUS).ok()?, "VmHWM")
+pub fn peak_host_bytes() -> Option<u64> {
+    bytes(&fs::read_to_string(STATUS).ok()?, "VmHWM")
 }
 
-/// Resident memory of the process, in MiB; `None` where `/proc` cannot tell.
+/// Resident memory of the process, in bytes; `None` where `/proc` cannot tell.
 #[must_use]
-pub fn resident_host_mib() -> Option<f64> {
-    status_mib(&fs::read_to_string(STATUS).ok()?, "VmRSS")
+pub fn resident_host_bytes() -> Option<u64> {
+    bytes(&fs::read_to_string(STATUS).ok()?, "VmRSS")
 }
 
-/// Largest anonymous memory of the process so far, in MiB; `None` where `/proc` cannot tell.
+/// Largest anonymous memory of the process so far, in bytes; `None` where `/proc` cannot tell.
 ///
 /// The kernel keeps the peak of all resident memory only. What files and shared memory hold now
 /// is taken off it, so the value is exact while mapped files stay mapped, and never below what is
 /// anonymous now.
 #[must_use]
-pub fn peak_host_anon_mib() -> Option<f64> {
-    peak_anon_mib(&fs::read_to_string(STATUS).ok()?)
+pub fn peak_host_anon_bytes() -> Option<u64> {
+    peak_anon(&fs::read_to_string(STATUS).ok()?)
 }
 
 fn age(stat: &str, uptime: &str) -> Option<Duration> {
@@ -52,20 +52,11 @@ fn age(stat: &str, uptime: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(uptime - start_ticks / TICKS_PER_SECOND).ok()
 }
 
-fn peak_anon_mib(status: &str) -> Option<f64> {
-    let mapped = status_mib(status, "RssFile")? + status_mib(status, "RssShmem")?;
-    let peak = status_mib(status, "VmHWM")? - mapped;
-    let peak = peak.max(status_mib(status, "RssAnon")?);
-    Some((peak * 100.0).round() / 100.0)
-}
-
-fn status_mib(status: &str, key: &str) -> Option<f64> {
-    bytes(status, key).map(mib)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact to 8 PiB")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+fn peak_anon(status: &str) -> Option<u64> {
+    let of = |key| bytes(status, key);
+    let mapped = of("RssFile")?.checked_add(of("RssShmem")?)?;
+    let peak = of("VmHWM")?.saturating_sub(mapped);
+    Some(peak.max(of("RssAnon")?))
 }
 
 /// A size of `/proc/self/status` or `/proc/meminfo`, which have lines of a key and KiB.
@@ -94,7 +85,7 @@ mod tests {
     fn peak_is_the_resident_peak_less_file_pages() {
         let status =
             "VmHWM:\t 10240 kB\nRssAnon:\t 1024 kB\nRssFile:\t 2048 kB\nRssShmem:\t 0 kB\n";
-        assert_eq!(peak_anon_mib(status), Some(8.0));
-        assert_eq!(peak_anon_mib("VmHWM:\t 10240 kB\n"), None);
+        assert_eq!(peak_anon(status), Some(8 << 20));
+        assert_eq!(peak_anon("VmHWM:\t 10240 kB\n"), None);
     }
 }

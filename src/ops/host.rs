@@ -1,6 +1,6 @@
 //! What the plain bodies stand on: f32 slices of tensors, rows in parallel, the matrix product.
 //!
-//! Work is split over rayon's threads once, by rows; inside a chunk everything is sequential.
+//! Work is split over rayon's threads once, by rows; inside a run of rows everything is sequential.
 
 use std::ops::{Deref, Range};
 

@@ -12,6 +12,6 @@ pub use self::dump::{Dump, DumpStage};
 pub use self::recorder::{PerfRecorder, RequestFacts, RunFacts};
 pub use self::report::{
     FurtherRequest, Load, MemoryCheckpoint, Meta, PerfReport, RequestRecord, StageDuration,
-    StepDuration, commit_hash, mib,
+    StepDuration, commit_hash,
 };
 pub use self::summary::{RunSummary, StepSummary};

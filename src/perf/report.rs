@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 use crate::device;
 use crate::error::Result;
 use crate::files::write_atomic;
-use crate::process::peak_host_anon_mib;
+use crate::human::mib;
+use crate::process::peak_host_anon_bytes;
 
 /// What `--perf-dump-path` holds.
 ///
@@ -148,7 +149,7 @@ impl MemoryCheckpoint {
             reserved_mb: mib(memory.reserved),
             peak_allocated_mb: mib(memory.peak_allocated),
             peak_reserved_mb: mib(memory.peak_reserved),
-            peak_host_anon_mb: peak_host_anon_mib().unwrap_or(0.0),
+            peak_host_anon_mb: peak_host_anon_bytes().map_or(0.0, mib),
         })
     }
 
@@ -157,13 +158,6 @@ impl MemoryCheckpoint {
         self.peak_allocated_mb = self.peak_allocated_mb.max(other.peak_allocated_mb);
         self.peak_reserved_mb = self.peak_reserved_mb.max(other.peak_reserved_mb);
     }
-}
-
-/// Bytes as MiB with two decimals, as in [`MemoryCheckpoint`].
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "exact below 8 PiB")]
-pub fn mib(bytes: u64) -> f64 {
-    (bytes as f64 / 1_048_576.0 * 100.0).round() / 100.0
 }
 
 /// Pairs as a JSON object that keeps their order.
@@ -223,12 +217,6 @@ pub(crate) mod tests {
                 save_ms: None,
             }],
         }
-    }
-
-    #[test]
-    fn mib_has_two_decimals() {
-        assert_eq!(Some(mib(1_048_576 * 3 / 2)), Some(1.5));
-        assert_eq!(Some(mib(1_048_576 / 3)), Some(0.33));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::thread;
 use super::trace::{Counter, DeviceTrace, HostRange, MemoryEvent, Name, Trace};
 use crate::device;
 use crate::error::Result;
-use crate::process::resident_host_mib;
+use crate::human::mib;
+use crate::process::resident_host_bytes;
 
 /// Bytes of latents kept for their norms, which are computed after the run.
 pub const MAX_LATENTS_BYTES: usize = 256 << 20;
@@ -105,8 +106,8 @@ impl Recording {
 
     /// Adds the memory in use.
     pub(super) fn count_memory(&mut self) {
-        if let Some(mib) = resident_host_mib() {
-            self.count("host memory", vec![("resident MiB", mib)]);
+        if let Some(bytes) = resident_host_bytes() {
+            self.count("host memory", vec![("resident MiB", mib(bytes))]);
         }
     }
 

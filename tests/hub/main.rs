@@ -8,6 +8,7 @@ mod integrity;
 #[path = "../program/mod.rs"]
 mod program;
 mod server;
+mod token;
 
 use std::fs;
 use std::process::{self, Stdio};

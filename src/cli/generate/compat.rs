@@ -2,7 +2,7 @@
 //! for nothing else, so that command lines that have them run.
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "For command lines of sglang generate")]
@@ -16,15 +16,15 @@ pub(super) struct CompatArgs {
     attention_backend: Option<ExactAttention>,
 
     /// Changes nothing: kernels are compiled before the program runs
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     enable_torch_compile: Option<bool>,
 
     /// Changes nothing: text-to-image has no image encoder
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     image_encoder_cpu_offload: Option<bool>,
 
     /// Host memory that a GPU reads from is always pinned
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set, value_parser = ["true"])]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
     pin_cpu_memory: Option<String>,
 }
 

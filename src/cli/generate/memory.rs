@@ -1,7 +1,7 @@
 //! What stays on the device.
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::memory::{OffloadChoices, PerformanceMode};
 
@@ -21,23 +21,23 @@ pub(super) struct MemoryArgs {
     performance_mode: PerformanceModeArg,
 
     /// Send the text encoder away once the prompts are encoded, before the other networks come
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     text_encoder_cpu_offload: Option<bool>,
 
     /// Load the transformer for each picture's denoising only
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     dit_cpu_offload: Option<bool>,
 
     /// Stream the transformer's blocks from pinned host memory, one ahead of use (GPU only)
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     dit_layerwise_offload: Option<bool>,
 
     /// Load the VAE to decode only
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     vae_cpu_offload: Option<bool>,
 
     /// Decode the picture in bands of rows: the same picture in less memory and more time
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     vae_tiling: Option<bool>,
 
     /// Print what would be in memory when, and stop; a plan that does not fit exits 1

@@ -8,10 +8,11 @@ use super::plan::Run;
 use crate::cli::console::{Console, write_result};
 use crate::cli::generate::LogLevel;
 use crate::error::Result;
+use crate::human::mib;
 use crate::memory::MemoryPlan;
 use crate::perf::PerfReport;
 use crate::pipeline::{Stage, TextEncodings};
-use crate::process::peak_host_mib;
+use crate::process::peak_host_bytes;
 use crate::request::GenerateRequest;
 use crate::weights::Lora;
 
@@ -148,8 +149,8 @@ pub(super) fn summarise(report: &PerfReport, console: &Console) {
     let peak = |what: &str, mib: Option<f64>| {
         mib.map_or(String::new(), |mib| format!(", {what} {mib:.0} MiB"))
     };
-    let memory =
-        peak("peak GPU memory", report.peak_gpu_mib()) + &peak("peak memory", peak_host_mib());
+    let memory = peak("peak GPU memory", report.peak_gpu_mib())
+        + &peak("peak memory", peak_host_bytes().map(mib));
     console.info(&format!(
         "Summary: load {}, text {}, denoise {}{steps}, decode {}, save {}{memory}",
         s(summary.load_ms),
