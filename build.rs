@@ -53,7 +53,6 @@ const KERNELS: &[&str] = &[
     "src/ops/joint_qkv.cu",
     "src/ops/merge_low_rank.cu",
     "src/ops/rms_norm_silu.cu",
-    "src/ops/rope_half.cu",
     "src/ops/to_bytes.cu",
     "src/weights/dummy.cu",
 ];

@@ -6,7 +6,7 @@ mod common;
 use candle_core::{DType, Device, Result, Tensor};
 use common::{Case, LatentsOfSteps, PIXELS, TENSORS, assert_close, assert_same_picture};
 use qwen_gen::model::text_encoder::TextEncoder;
-use qwen_gen::model::transformer::{Placement, Transformer, linears};
+use qwen_gen::model::transformer::{Transformer, linears};
 use qwen_gen::model::vae::VaeDecoder;
 use qwen_gen::noise::{GeneratorDevice, randn};
 use qwen_gen::ops::guided_euler_step;
@@ -131,12 +131,7 @@ fn transformer(case: &Case) -> Result<Transformer> {
 fn transformer_of(case: &Case, weights: &ComponentWeights) -> Result<Transformer> {
     let vb = weights.var_builder(DType::F32, &Device::Cpu);
     let timesteps = case.schedule().timesteps_scaled();
-    Transformer::new(
-        &case.config().transformer,
-        &vb,
-        &timesteps,
-        Placement::Resident,
-    )
+    Transformer::new(&case.config().transformer, &vb, &timesteps, 0)
 }
 
 fn embeds_of_branches(case: &Case, index: usize) -> Result<Vec<Tensor>> {

@@ -14,7 +14,7 @@ use common::{Case, assert_close, assert_same_picture};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::device::DeviceChoice;
 use qwen_gen::memory::Offload;
-use qwen_gen::model::transformer::{Placement, Transformer};
+use qwen_gen::model::transformer::Transformer;
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 
 /// Products and sums have another order than the reference's on the CPU.
@@ -150,7 +150,7 @@ fn full_size_prediction_in_bf16_is_near_that_in_f32() -> Result<()> {
     });
     let latents = Tensor::randn(0f32, 1.0, (64 * 64, config.in_channels), &device)?;
     let predict = |vb: &VarBuilder<'_>| -> Result<Tensor> {
-        let transformer = Transformer::new(&config, vb, &[0.7], Placement::Resident)?;
+        let transformer = Transformer::new(&config, vb, &[0.7], 0)?;
         let conditioning = transformer.condition(&[&texts[0], &texts[1]], (64, 64))?;
         let prediction = transformer.forward(&latents, &conditioning, 0)?;
         prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)

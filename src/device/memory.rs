@@ -74,6 +74,9 @@ pub fn reset_peak_memory(device: &Device) {
     let _ = device;
 }
 
+#[cfg(feature = "cuda")]
+pub(super) use pool::keep_freed_memory;
+
 /// The driver's memory pool of a GPU.
 #[cfg(feature = "cuda")]
 #[expect(unsafe_code, reason = "raw driver calls")]
@@ -91,7 +94,7 @@ mod pool {
     }
 
     /// Memory that is freed stays in the pool for the next operation.
-    pub(super) fn keep_freed_memory(device: &CudaDevice) {
+    pub(in crate::device) fn keep_freed_memory(device: &CudaDevice) {
         set(
             device,
             Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD,

@@ -125,10 +125,7 @@ const NO_TEXT: &str = ", \"<Failure when calling cuGetErrorString()>\"";
 /// What is issued on others (`ops::beside`, the copies of blocks that stream) orders itself, so candle need not track
 /// events; memory that is freed stays with the process for the next operation.
 #[cfg(feature = "cuda")]
-#[expect(
-    unsafe_code,
-    reason = "candle's switch and the driver's pool attribute"
-)]
+#[expect(unsafe_code, reason = "candle's switch")]
 fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     use candle_core::cuda_backend::cudarc::driver::CudaContext;
 
@@ -151,7 +148,7 @@ fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     // SAFETY: tensors are used on one stream, which keeps their order; what runs on another orders
     // itself by events (`ops::cuda::side`, `ops::cuda::streaming`).
     unsafe { cuda.disable_event_tracking() };
-    pool::keep_freed_memory(cuda);
+    memory::keep_freed_memory(cuda);
     let name = cuda.cuda_stream().context().name().unwrap_or_default();
     Ok(Chosen {
         device,

@@ -143,7 +143,8 @@ impl Workload {
         if on_gpu && precisions.dit != DType::BF16 {
             let heads = config.transformer.num_attention_heads;
             let in_attention = bytes(rows * 6 * d, 0, precisions.dit);
-            denoising = denoising.max(in_attention + attention_scratch(heads, tokens_at_once));
+            denoising = denoising
+                .max(in_attention + attention_scratch(heads, tokens_at_once, precisions.dit));
         }
         let text = &config.text_encoder;
         // Stream, normed rows, attended rows and their sums, q with k and v; gate with up, two more.
@@ -151,11 +152,18 @@ impl Workload {
         let encoding =
             tokens.at_once * (6 * text.hidden_size + 2 * kv + 4 * text.intermediate_size);
         let gate_and_up = 2 * text.hidden_size * text.intermediate_size;
+        let [(deepest, _), .., (c_in, c_out)] = config.vae.decoder_levels();
+        // The mid block, always of the whole picture: its input, the attention's norm, q, k, v, result.
+        // Its one head is wider than those that cuDNN does.
+        let latent_pixels = 4 * sampling.image_seq_len();
+        let mut mid_block = bytes(latent_pixels * 6 * deepest, 0, precisions.vae);
+        if on_gpu {
+            mid_block += attention_scratch(1, latent_pixels, precisions.vae);
+        }
         // The last level: a residual block's input, its norm, two results, and cuDNN's scratch.
-        let [.., (c_in, c_out)] = config.vae.decoder_levels();
         let decoding = |rows: usize| {
             let values = rows * sampling.width * (6 * c_in.max(c_out) + 6);
-            bytes(values, 0, precisions.vae)
+            bytes(values, 0, precisions.vae).max(mid_block)
         };
         // Of the picture's rows; half as many again bound what the convolutions reach beside them.
         let band = 8 * 3 * BAND_ROWS / 2;

@@ -52,21 +52,17 @@ impl MemoryPlan {
             footprint,
             budget,
         };
-        let (fastest, slower) = choices.candidates(budget.on_gpu, footprint.layers);
-        let mut refused = of(fastest);
-        if refused.fits() {
-            return Ok(refused);
+        let candidates = choices.candidates(budget.on_gpu, footprint.layers);
+        let plans = || candidates.iter().copied().map(of);
+        if let Some(plan) = plans().find(Self::fits) {
+            return Ok(plan);
         }
-        for plan in slower.into_iter().map(of) {
-            if plan.fits() {
-                return Ok(plan);
-            }
-            // The least that the device would do is what there is to tell.
-            if !refused.fits_device() {
-                refused = plan;
-            }
-        }
-        Err(refused.refusal())
+        // The first that the device alone would do is what there is to tell, else the smallest.
+        let smallest = of(candidates.last().copied().unwrap_or_default());
+        Err(plans()
+            .find(Self::fits_device)
+            .unwrap_or(smallest)
+            .refusal())
     }
 
     /// Whether a GPU, once all networks are on it, has room for `other` beside their weights.

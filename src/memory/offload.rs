@@ -43,9 +43,9 @@ pub enum PerformanceMode {
 }
 
 impl OffloadChoices {
-    /// What the mode would do with a transformer of `blocks`, the fastest and then others, with the
-    /// user's own choices in place.
-    pub(super) fn candidates(self, on_gpu: bool, blocks: usize) -> (Offload, Vec<Offload>) {
+    /// What the mode would do with a transformer of `blocks`, the fastest first, with the user's own
+    /// choices in place.
+    pub(super) fn candidates(self, on_gpu: bool, blocks: usize) -> Vec<Offload> {
         let resident = Offload::default();
         let without_text = Offload {
             text_encoder: true,
@@ -62,14 +62,14 @@ impl OffloadChoices {
             dit_streamed_blocks,
             ..offload
         };
-        let (fastest, slower) = match self.mode {
-            PerformanceMode::Speed => (resident, vec![]),
+        let modes = match self.mode {
+            PerformanceMode::Speed => vec![resident],
             PerformanceMode::Auto => {
-                let mut slower = vec![without_text, in_bands];
+                let mut modes = vec![resident, without_text, in_bands];
                 for offload in [without_text, in_bands] {
-                    slower.extend((1..=most).map(|blocks| streamed(offload, blocks)));
+                    modes.extend((1..=most).map(|blocks| streamed(offload, blocks)));
                 }
-                (resident, slower)
+                modes
             }
             PerformanceMode::Memory => {
                 let least = |offload| Offload {
@@ -77,11 +77,11 @@ impl OffloadChoices {
                     vae: true,
                     ..streamed(offload, most)
                 };
-                (least(without_text), vec![least(in_bands)])
+                vec![least(without_text), least(in_bands)]
             }
         };
-        let apply = |offload| self.apply(offload, blocks);
-        (apply(fastest), slower.into_iter().map(apply).collect())
+        let apply = |mode| self.apply(mode, blocks);
+        modes.into_iter().map(apply).collect()
     }
 
     fn apply(self, mode: Offload, blocks: usize) -> Offload {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::host::{self, Matrix, host_f32, sum, to_f32};
@@ -11,10 +11,11 @@ use super::span::op_span;
 /// Largest matrix of scores on a GPU, where cuDNN does not do the shape or the dtype.
 const MAX_SCORES_BYTES: usize = 256 << 20;
 
-/// Bytes that attention in f32 then holds besides its rows: scores and their softmax.
-pub(crate) fn attention_scratch(heads: usize, tokens: usize) -> u64 {
+/// Bytes that attention then holds besides its rows: scores in f32 and their softmax in `dtype`.
+pub(crate) fn attention_scratch(heads: usize, tokens: usize, dtype: DType) -> u64 {
     let scores = heads * tokens * tokens * size_of::<f32>();
-    2 * scores.min(MAX_SCORES_BYTES) as u64
+    let scores = scores.min(MAX_SCORES_BYTES);
+    (scores + scores / size_of::<f32>() * dtype.size_in_bytes()) as u64
 }
 
 /// How fused rows divide into heads: q, then k, then v.

@@ -52,14 +52,15 @@ __device__ void layer_norm(const T *x, const T *y, const T *gate, const T *shift
     }
 }
 
-#define INSTANCES(NAME, T, VEC, ITEMS)                                                                                  \
-    extern "C" __global__ void adaptive_layer_norm_##NAME(const T *x, const T *shift, const T *scale, T *out, int d) {  \
-        layer_norm<T, VEC, ITEMS, false>(x, nullptr, nullptr, shift, scale, nullptr, out, d);                           \
-    }                                                                                                                   \
-    extern "C" __global__ void gated_residual_layer_norm_##NAME(const T *x, const T *y, const T *gate, const T *shift,  \
-                                                                const T *scale, T *sum, T *out, int d) {                \
-        layer_norm<T, VEC, ITEMS, true>(x, y, gate, shift, scale, sum, out, d);                                         \
+// Without a residual y, gate and sum are null.
+#define INSTANCE(KERNEL, NAME, T, VEC, ITEMS, RESIDUAL)                                                            \
+    extern "C" __global__ void KERNEL##_##NAME(const T *x, const T *y, const T *gate, const T *shift, const T *scale, \
+                                               T *sum, T *out, int d) {                                             \
+        layer_norm<T, VEC, ITEMS, RESIDUAL>(x, y, gate, shift, scale, sum, out, d);                                 \
     }
+#define INSTANCES(NAME, T, VEC, ITEMS)                                  \
+    INSTANCE(adaptive_layer_norm, NAME, T, VEC, ITEMS, false)           \
+    INSTANCE(gated_residual_layer_norm, NAME, T, VEC, ITEMS, true)
 
 // `_vec`: 16 bytes a thread, d at most 1024 * 16 / sizeof(T). The others take any d up to 16384.
 INSTANCES(bf16_vec, bf16, 8, 1)

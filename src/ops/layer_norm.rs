@@ -106,21 +106,23 @@ fn fused(
     let context = cuda::context(x.device())?;
     let x = cuda::contiguous(x)?;
     let normed = cuda::empty((rows, d), dtype, x.device())?;
-    let mut addresses = vec![cuda::address(&x, dtype)?];
-    let mut name = "adaptive_layer_norm";
-    let mut sum = x.clone();
-    let y = update.map(|(y, gate)| Ok::<_, candle_core::Error>((cuda::contiguous(y)?, gate)));
-    let y = y.transpose()?;
-    if let Some((y, gate)) = &y {
-        name = "gated_residual_layer_norm";
-        addresses.extend([cuda::address(y, dtype)?, cuda::address(gate, dtype)?]);
-    }
-    addresses.extend([cuda::address(shift, dtype)?, cuda::address(scale, dtype)?]);
-    if y.is_some() {
-        sum = cuda::empty((rows, d), dtype, x.device())?;
-        addresses.push(cuda::address(&sum, dtype)?);
-    }
-    addresses.push(cuda::address(&normed, dtype)?);
+    let (y, gate) = update.unzip();
+    let y = y.map(cuda::contiguous).transpose()?;
+    let new_sum = || cuda::empty((rows, d), dtype, x.device());
+    let (name, sum) = match y {
+        Some(_) => ("gated_residual_layer_norm", Some(new_sum()?)),
+        None => ("adaptive_layer_norm", None),
+    };
+    let or_null = |tensor: Option<&Tensor>| tensor.map_or(Ok(0), |t| cuda::address(t, dtype));
+    let addresses = [
+        cuda::address(&x, dtype)?,
+        or_null(y.as_ref())?,
+        or_null(gate)?,
+        cuda::address(shift, dtype)?,
+        cuda::address(scale, dtype)?,
+        or_null(sum.as_ref())?,
+        cuda::address(&normed, dtype)?,
+    ];
 
     let vector = 16 / dtype.size_in_bytes();
     let is_vector = d % vector == 0 && d / vector <= MAX_THREADS && cuda::aligned(&addresses, 16);
@@ -135,7 +137,7 @@ fn fused(
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.push(Arg::int(d)?);
     context.launch("layer_norm", &kernel, rows, threads, &args)?;
-    Ok((sum, normed))
+    Ok((sum.unwrap_or(x), normed))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a row's width is small")]

@@ -22,7 +22,6 @@ mod layer_norm;
 mod linear;
 mod merge_low_rank;
 mod rms_norm_silu;
-mod rope_half;
 pub(crate) mod span;
 pub(crate) mod streaming;
 #[cfg(test)]
@@ -40,5 +39,4 @@ pub use layer_norm::{adaptive_layer_norm, gated_residual_layer_norm};
 pub use linear::{Linear, linear, linear_gelu};
 pub use merge_low_rank::merge_low_rank;
 pub use rms_norm_silu::{rms_norm_channels, rms_norm_silu};
-pub use rope_half::rope_half;
 pub use to_bytes::to_bytes;

@@ -25,12 +25,12 @@ pub(super) fn decode(
     latents: &Tensor,
     sampling: &Sampling,
     config: &VaeConfig,
-    (vae, dtype): (&VaeDecoder, DType),
+    vae: &VaeDecoder,
     in_bands: bool,
 ) -> Result<Picture> {
     check_finite(latents, "the denoised latents")?;
     let latents = unpack_latents(latents, sampling.grid())?;
-    let latents = denormalise(&latents, config, dtype)?;
+    let latents = denormalise(&latents, config, vae.dtype())?;
     let band_rows = if in_bands { BAND_ROWS } else { usize::MAX };
     let (width, height) = (sampling.width, sampling.height);
     let mut rgb = Vec::with_capacity(height * width * 3);

@@ -155,7 +155,6 @@ impl Pipeline {
             sampling,
             schedule,
             offload,
-            precisions,
             device: device.clone(),
         })
     }

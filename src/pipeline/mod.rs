@@ -5,7 +5,6 @@
 
 mod decoding;
 mod denoising;
-mod input_validation;
 mod latent_preparation;
 mod latents;
 mod load;
@@ -102,7 +101,6 @@ pub struct Pipeline {
     schedule: FlowMatchSchedule,
     networks: Networks,
     offload: Offload,
-    precisions: Precisions,
     device: Device,
 }
 
@@ -156,12 +154,10 @@ impl Pipeline {
             schedule,
             networks,
             offload,
-            precisions,
             device,
         } = self;
-        run_stage(Stage::InputValidation, device, observer, |_| {
-            input_validation::check(sampling)
-        })?;
+        // The request is checked before anything is loaded; reports have a line for the stage.
+        run_stage(Stage::InputValidation, device, observer, |_| Ok(()))?;
         let prompt_embeds = run_stage(Stage::TextEncoding, device, observer, |_| {
             texts.encode(networks.text_encoder())?;
             texts.of_branches(request, sampling)
@@ -186,13 +182,7 @@ impl Pipeline {
         networks.leave_after(Stage::Denoising);
         let (vae, config) = networks.vae(observer)?;
         let picture = run_stage(Stage::Decoding, device, observer, |_| {
-            decoding::decode(
-                &latents,
-                sampling,
-                config,
-                (vae, precisions.vae),
-                offload.vae_tiling,
-            )
+            decoding::decode(&latents, sampling, config, vae, offload.vae_tiling)
         })?;
         networks.leave_after(Stage::Decoding);
         Ok(picture)

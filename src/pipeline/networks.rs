@@ -9,7 +9,7 @@ use crate::config::vae::VaeConfig;
 use crate::error::Result;
 use crate::memory::Offload;
 use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::{Placement, Transformer};
+use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
 use crate::weights::ComponentWeights;
 
@@ -76,10 +76,7 @@ impl Networks {
     /// The transformer, loaded if it is not there.
     pub(super) fn transformer(&mut self, observer: &mut dyn Observer) -> Result<&Transformer> {
         let config = &self.checkpoint.config.transformer;
-        let placement = match self.offload.dit_streamed_blocks {
-            0 => Placement::Resident,
-            blocks => Placement::Streamed(blocks),
-        };
+        let streamed_blocks = self.offload.dit_streamed_blocks;
         let transformer = match self.transformer.take() {
             Some(transformer) => transformer,
             None => load(
@@ -87,7 +84,7 @@ impl Networks {
                 &self.checkpoint.transformer,
                 (self.precisions.dit, &self.device),
                 observer,
-                |vb| Transformer::new(config, vb, &self.timesteps_scaled, placement),
+                |vb| Transformer::new(config, vb, &self.timesteps_scaled, streamed_blocks),
             )?,
         };
         Ok(self.transformer.insert(transformer))

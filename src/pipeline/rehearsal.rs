@@ -16,7 +16,7 @@ use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::memory::Footprint;
 use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::{Placement, Transformer};
+use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
 use crate::weights::ComponentWeights;
 
@@ -96,7 +96,7 @@ impl Rehearsal {
         let weights = ComponentWeights::dummy("transformer");
         let vb = weights.var_builder(self.precisions.dit, &self.device);
         let config = &self.config.transformer;
-        let transformer = Transformer::new(config, &vb, &[1.0], Placement::Resident)?;
+        let transformer = Transformer::new(config, &vb, &[1.0], 0)?;
         let shape = (self.sampling.image_seq_len(), config.in_channels);
         let noise = Tensor::zeros(shape, DType::F32, &self.device)?;
         let denoiser = Denoiser {
@@ -109,10 +109,11 @@ impl Rehearsal {
     }
 
     fn decode(&self, latents: &Tensor) -> Result<()> {
-        let (config, dtype) = (&self.config.vae, self.precisions.vae);
         let weights = ComponentWeights::dummy("vae");
-        let vae = VaeDecoder::new(config, &weights.var_builder(dtype, &self.device))?;
-        decode(latents, &self.sampling, config, (&vae, dtype), false).map(drop)
+        let vb = weights.var_builder(self.precisions.vae, &self.device);
+        let config = &self.config.vae;
+        let vae = VaeDecoder::new(config, &vb)?;
+        decode(latents, &self.sampling, config, &vae, false).map(drop)
     }
 }
 

@@ -219,22 +219,3 @@ fn message(error: Error) -> candle_core::Error {
         other => candle_core::Error::Msg(other.to_string()),
     }
 }
-
-/// Reads a causal 3-D convolution's kernel as the 2-D one that it is for a single frame: its last
-/// temporal slice. The rest is not kept.
-///
-/// # Shapes
-/// Stored `[o, i, kt, kh, kw]`; result `[o, i, kh, kw]`.
-///
-/// # Errors
-/// Those of [`VarBuilder::get`].
-pub fn last_temporal_slice(
-    vb: &VarBuilder<'_>,
-    shape: (usize, usize, usize, usize, usize),
-    name: &str,
-) -> candle_core::Result<Tensor> {
-    vb.get(shape, name)?
-        .narrow(2, shape.2 - 1, 1)?
-        .squeeze(2)?
-        .contiguous()
-}

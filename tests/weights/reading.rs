@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use half::{bf16, f16};
 use qwen_gen::Error;
 use qwen_gen::config::ModelConfig;
-use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource, last_temporal_slice};
+use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
 
@@ -126,18 +126,6 @@ fn large_tensors_are_read_whole() {
         .get(values.len(), "x")
         .unwrap();
     assert!(flat(&tensor) == values);
-}
-
-#[test]
-fn last_temporal_slice_is_the_last() {
-    let source = ModelSource::BuiltinTiny;
-    let weights = ComponentWeights::open(&source, "vae", LoadFormat::Auto).unwrap();
-    let vb = weights.var_builder(DType::F32, &Device::Cpu);
-    let shape = (48, 16, 3, 3, 3);
-    let kernel = vb.get(shape, "decoder.conv_in.weight").unwrap();
-    let slice = last_temporal_slice(&vb.pp("decoder.conv_in"), shape, "weight").unwrap();
-    assert_eq!(slice.dims(), [48, 16, 3, 3]);
-    assert_eq!(flat(&slice), flat(&kernel.get_on_dim(2, 2).unwrap()));
 }
 
 #[test]

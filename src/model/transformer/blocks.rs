@@ -7,17 +7,6 @@ use super::block::Block;
 use crate::model::load_layers;
 use crate::ops::streaming::{Parked, Streaming};
 
-/// Where the blocks' matrices are while they are not at work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Placement {
-    /// On the device.
-    #[default]
-    Resident,
-    /// Those of so many blocks, evenly spread, in host memory; they come to the device one ahead of
-    /// use, while the blocks between them are at work.
-    Streamed(usize),
-}
-
 #[derive(Debug)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
@@ -25,17 +14,15 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Loads `count` blocks.
+    /// Loads `count` blocks. The matrices of `streamed` of them, evenly spread, wait in host memory
+    /// and come to the device one ahead of use, while the blocks between them are at work.
     pub(super) fn load(
         count: usize,
-        placement: Placement,
+        streamed: usize,
         device: &Device,
         load: impl Fn(usize) -> Result<Block> + Send + Sync,
     ) -> Result<Self> {
-        let streamed = match placement {
-            Placement::Resident => 0,
-            Placement::Streamed(streamed) => streamed.min(count),
-        };
+        let streamed = streamed.min(count);
         let loaded = load_layers(count, |index| {
             let mut block = load(index)?;
             let streams = place(index, count, streamed).is_some();

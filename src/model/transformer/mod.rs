@@ -21,7 +21,6 @@ use candle_nn::VarBuilder;
 
 use self::block::Block;
 use self::blocks::Blocks;
-pub use self::blocks::Placement;
 use self::modulation::{ModulationTable, Shifted, Stream};
 pub use self::tensors::linears;
 pub(crate) use self::tensors::{belongs, tensors};
@@ -54,7 +53,8 @@ pub struct Conditioning {
 impl Transformer {
     /// Reads the weights and computes the modulation of every step.
     ///
-    /// `timesteps_scaled` are the schedule's timesteps divided by 1000, one for each step.
+    /// `timesteps_scaled` are the schedule's timesteps divided by 1000, one for each step. So many
+    /// `streamed_blocks` are in host memory while they are not at work.
     ///
     /// # Errors
     /// When a tensor is missing or has another shape.
@@ -62,13 +62,13 @@ impl Transformer {
         config: &TransformerConfig,
         vb: &VarBuilder<'_>,
         timesteps_scaled: &[f32],
-        placement: Placement,
+        streamed_blocks: usize,
     ) -> Result<Self> {
         let d = config.inner_dim();
         let silu_temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
             .forward(timesteps_scaled)?
             .silu()?;
-        let blocks = Blocks::load(config.num_layers, placement, vb.device(), |i| {
+        let blocks = Blocks::load(config.num_layers, streamed_blocks, vb.device(), |i| {
             let is_last = i + 1 == config.num_layers;
             Block::new(
                 config,

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 
 use super::modulation::{Shifted, Stream};
 use super::timestep::TimestepEmbedder;
-use super::{Placement, Transformer, rope};
+use super::{Transformer, rope};
 use crate::model::testing::{RUNS, Run};
 use crate::ops::testing::assert_close;
 use crate::ops::{JointLayout, linear};
@@ -60,23 +60,18 @@ fn rotary_tables() -> Result<()> {
 
 #[test]
 fn streams_through_all_blocks() -> Result<()> {
-    for placement in [
-        Placement::Resident,
-        Placement::Streamed(1),
-        Placement::Streamed(2),
-        Placement::Streamed(usize::MAX),
-    ] {
-        through_all_blocks(placement)?;
+    for streamed_blocks in [0, 1, 2, usize::MAX] {
+        through_all_blocks(streamed_blocks)?;
     }
     Ok(())
 }
 
-fn through_all_blocks(placement: Placement) -> Result<()> {
+fn through_all_blocks(streamed_blocks: usize) -> Result<()> {
     for (name, checkpoint) in RUNS {
         let run = Run::read(name, checkpoint)?;
         let timesteps = timesteps(&run)?;
         let transformer = run.build("transformer", |config, vb| {
-            Transformer::new(&config.transformer, vb, &timesteps, placement)
+            Transformer::new(&config.transformer, vb, &timesteps, streamed_blocks)
         })?;
         let prompt_embeds = run.tensor("prompt_embeds")?;
         let conditioning = transformer.condition(&[&prompt_embeds], grid(&run)?)?;

@@ -75,13 +75,13 @@ mod tests {
 
     use super::*;
     use crate::model::testing::{asked_for, parameters, sources};
-    use crate::model::transformer::{Placement, Transformer};
+    use crate::model::transformer::Transformer;
 
     #[test]
     fn are_those_the_network_asks_for() -> Result<()> {
         for source in sources() {
             let (config, asked) = asked_for(&source, "transformer", |config, vb| {
-                Transformer::new(&config.transformer, vb, &[0.5], Placement::Resident)
+                Transformer::new(&config.transformer, vb, &[0.5], 0)
             })?;
             assert_eq!(tensors(&config.transformer), asked);
         }

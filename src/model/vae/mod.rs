@@ -19,7 +19,7 @@ mod upsample;
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use tracing::trace_span;
 
@@ -30,7 +30,6 @@ pub(crate) use self::tensors::{belongs, tensors};
 use self::upsample::UpBlock;
 use crate::config::vae::VaeConfig;
 use crate::ops::{Conv2d, Linear, conv2d, linear, rms_norm_silu};
-use crate::weights::last_temporal_slice;
 
 /// Latent rows of a band: 256 rows of the picture, as high as upstream's tiles.
 ///
@@ -78,6 +77,12 @@ impl VaeDecoder {
             norm_out: gamma(first, 3, &decoder.pp("norm_out"))?,
             conv_out: causal_conv(first, 3, &decoder.pp("conv_out"))?,
         })
+    }
+
+    /// What it computes in.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.norm_out.dtype()
     }
 
     /// Decodes to pixels, `band_rows` latent rows at a time; at [`usize::MAX`] all at once. Black is -1,
@@ -151,9 +156,10 @@ impl MidBlock {
     }
 }
 
-/// A causal 3x3x3 convolution as one frame sees it.
+/// A causal 3x3x3 convolution as one frame sees it: through the last temporal slice of its kernel.
 fn causal_conv(c_in: usize, c_out: usize, vb: &VarBuilder<'_>) -> Result<Conv2d> {
-    let kernel = last_temporal_slice(vb, (c_out, c_in, 3, 3, 3), "weight")?;
+    let kernel = vb.get((c_out, c_in, 3, 3, 3), "weight")?;
+    let kernel = kernel.narrow(2, 2, 1)?.squeeze(2)?;
     Conv2d::from_tensors(&kernel, vb.get(c_out, "bias")?)
 }
 
