@@ -16,19 +16,22 @@ fn main() {
 }
 
 fn commit() {
-    // A path that does not exist, in a worktree or an unpacked archive, would mean every time.
-    for path in [".git/HEAD", ".git/logs/HEAD"] {
-        if Path::new(path).exists() {
+    // In a worktree they are elsewhere.
+    for file in ["HEAD", "logs/HEAD"] {
+        // A path that does not exist, in an unpacked archive, would mean every time.
+        if let Some(path) = git(&["--git-path", file]).filter(|path| Path::new(path).exists()) {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    let head = Command::new("git").args(["rev-parse", "HEAD"]).output();
-    if let Ok(output) = head
-        && output.status.success()
-        && let Ok(commit) = String::from_utf8(output.stdout)
-    {
-        println!("cargo:rustc-env=QWEN_GEN_COMMIT={}", commit.trim());
+    if let Some(commit) = git(&["HEAD"]) {
+        println!("cargo:rustc-env=QWEN_GEN_COMMIT={commit}");
     }
+}
+
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("rev-parse").args(args).output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
 /// NVTX is a header of the toolkit.

@@ -95,7 +95,7 @@ pub enum Error {
     },
 
     /// SIGINT or SIGTERM arrived.
-    #[error("{}", if *signal == libc::SIGTERM { "terminated" } else { "interrupted" })]
+    #[error("{}", match *signal { libc::SIGTERM => "terminated", libc::SIGHUP => "hung up", _ => "interrupted" })]
     Interrupted {
         /// Signal number: 2 or 15.
         signal: i32,

@@ -72,18 +72,23 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if target.is_symlink() {
         return Err(unwritable(path, "its links lead nowhere"));
     }
-    let folder = folder_of(&target);
+    check_folder(folder_of(&target)).map_err(|message| unwritable(path, message))
+}
+
+/// Checks that files can be written in a folder, once it is made; nothing is left behind.
+///
+/// # Errors
+/// What the system says.
+pub fn check_folder(folder: &Path) -> Result<(), String> {
     let there = existing(folder);
-    temporary_in(there).map_err(|error| {
+    temporary_in(there).map(drop).map_err(|error| {
         let verb = if there == folder && there.is_dir() {
             "write to"
         } else {
             "create"
         };
-        let message = format!("cannot {verb} the folder {}: {error}", folder.display());
-        unwritable(path, message)
-    })?;
-    Ok(())
+        format!("cannot {verb} the folder {}: {error}", folder.display())
+    })
 }
 
 /// The nearest folder above that is there, or the path itself.

@@ -1,4 +1,4 @@
-//! Signals: the first SIGINT or SIGTERM asks the run to stop, the second ends the process; so does the
+//! Signals: the first SIGINT, SIGTERM or SIGHUP asks the run to stop, the second ends the process; so does the
 //! first while weights are read, which can take a minute and leaves nothing to be finished.
 
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use candle_core::Tensor;
 use libc::SIGXFSZ;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
 use crate::pipeline::{Observer, Stage};
+use crate::process::ignores;
 
 /// From here on a file that outgrows the process's limit is a failed write, not the process's death.
 pub fn survive_file_size_limit() {
@@ -33,7 +34,9 @@ impl Interrupt {
     /// When the system refuses.
     pub fn install() -> std::io::Result<Self> {
         let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM] {
+        // With `nohup` a run outlives its terminal.
+        let signals = [SIGINT, SIGTERM, SIGHUP].into_iter();
+        for signal in signals.filter(|signal| *signal != SIGHUP || !ignores(*signal)) {
             // In this order the first signal, of either kind, finds `at_once` false and only sets the flags.
             flag::register_conditional_shutdown(signal, 128 + signal, interrupt.at_once.clone())?;
             flag::register(signal, interrupt.at_once.clone())?;

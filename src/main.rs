@@ -1,7 +1,6 @@
 //! The `qwen-gen` binary: parse, call the library, turn the result into an exit code.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
 fn run(started: Instant) -> ExitCode {
     allocator::keep_freed_memory();
     interrupt::survive_file_size_limit();
-    let args: Vec<OsString> = std::env::args_os().collect();
+    let args = tie_texts(std::env::args_os().collect());
     if args.get(1).is_some_and(|verb| verb == "generate")
         && let Some(flag) = upstream_flag(&args)
     {
@@ -40,7 +39,7 @@ fn run(started: Instant) -> ExitCode {
         Console::error(&Error::usage(message).into());
         return ExitCode::from(USAGE);
     }
-    let cli = match Cli::try_parse_from(tie_texts(args)) {
+    let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
             // A closed pipe is no reason to fail.
@@ -48,35 +47,25 @@ fn run(started: Instant) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
         }
     };
-    let result = match cli.command {
-        Command::Generate(args) => generate::run(*args, started).map(|()| DONE),
-        Command::ComparePerf(args) => {
-            match compare_perf::run(&args, &mut std::io::stdout()) {
-                // A check that cannot be made is neither passed nor failed.
-                Err(error @ Error::Input { .. }) => {
-                    Console::error(&error.into());
-                    Ok(USAGE)
-                }
-                other => other.map(exit_code_of).map_err(anyhow::Error::from),
-            }
-        }
-        Command::Trace(args) => trace::run(&args, &mut std::io::stdout())
-            .map(|()| DONE)
-            .map_err(anyhow::Error::from),
-        Command::Doctor(args) => doctor::run(&args, &mut std::io::stdout())
-            .map(exit_code_of)
-            .map_err(anyhow::Error::from),
-        Command::Completions { shell } => completions::run(shell, &mut std::io::stdout())
-            .map(|()| DONE)
-            .map_err(anyhow::Error::from),
-    };
-    match result {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            Console::error(&error);
-            ExitCode::from(exit_code(&error))
-        }
+    // A check that cannot be made is neither passed nor failed.
+    let is_check = matches!(cli.command, Command::ComparePerf(_));
+    let code = execute(cli.command, started).unwrap_or_else(|error| {
+        Console::error(&error);
+        if is_check { USAGE } else { exit_code(&error) }
+    });
+    ExitCode::from(code)
+}
+
+fn execute(command: Command, started: Instant) -> anyhow::Result<u8> {
+    let out = &mut std::io::stdout();
+    match command {
+        Command::Generate(args) => generate::run(*args, started)?,
+        Command::ComparePerf(args) => return Ok(exit_code_of(compare_perf::run(&args, out)?)),
+        Command::Trace(args) => trace::run(&args, out)?,
+        Command::Doctor(args) => return Ok(exit_code_of(doctor::run(&args, out)?)),
+        Command::Completions { shell } => completions::run(shell, out)?,
     }
+    Ok(DONE)
 }
 
 fn exit_code_of(verdict: Verdict) -> u8 {

@@ -44,6 +44,15 @@ pub fn peak_host_anon_bytes() -> Option<u64> {
     peak_anon(&fs::read_to_string(STATUS).ok()?)
 }
 
+/// Whether the process was started with a signal ignored (`nohup`); no where `/proc` cannot tell.
+#[must_use]
+pub fn ignores(signal: i32) -> bool {
+    let status = fs::read_to_string(STATUS).unwrap_or_default();
+    let mask = (status.lines()).find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 fn age(stat: &str, uptime: &str) -> Option<Duration> {
     // The second field is the program's name in parentheses and may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;

@@ -241,3 +241,15 @@ fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
         "error: cannot write standard output: No space left on device (os error 28)"
     );
 }
+
+#[test]
+fn a_prompt_may_begin_like_a_flag_of_upstream() {
+    let scratch = Scratch::new();
+    let args = [
+        "--prompt",
+        "--fps. A cat",
+        "--component-wise drawing",
+        "--dry-run",
+    ];
+    scratch.generate(&args).success();
+}

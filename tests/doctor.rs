@@ -93,7 +93,7 @@ fn a_repository_that_is_not_cached_is_not_asked_for() {
     assert!(run.stdout.contains(line), "{}", run.stdout);
 }
 
-/// A plan that does not fit is a refusal, and the last line shows it.
+/// A plan that does not fit is a refusal: it is shown, and the last line says what is missing.
 #[test]
 fn a_model_that_does_not_fit_is_refused() {
     let scratch = Scratch::new();
@@ -101,8 +101,15 @@ fn a_model_that_does_not_fit_is_refused() {
     let mut command = scratch.command(&args);
     command.env("QWEN_GEN_MEMORY_LIMIT_GIB", "0.07");
     let run = Run::of(&mut command);
-    let error = "would be refused: not enough memory: DecodingStage needs";
-    assert!(run.stdout.contains(error), "{}", run.stdout);
+    assert_eq!(run.code, Some(1));
+    let error = "generate   would be refused: not enough memory: DecodingStage needs";
+    let last = run.stdout.lines().last().unwrap_or_default();
+    assert!(last.starts_with(error), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("\nplan       memory plan for"),
+        "{}",
+        run.stdout
+    );
 }
 
 #[test]

@@ -67,7 +67,11 @@ fn send(signals: &[&str], child: &Child) {
 
 #[test]
 fn a_signal_stops_the_run_at_the_next_step() {
-    for (signal, code, what) in [("INT", 130, "interrupted"), ("TERM", 143, "terminated")] {
+    for (signal, code, what) in [
+        ("INT", 130, "interrupted"),
+        ("TERM", 143, "terminated"),
+        ("HUP", 129, "hung up"),
+    ] {
         let scratch = Scratch::new();
         let child = long_run(&scratch);
         send(&[signal], &child);

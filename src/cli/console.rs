@@ -64,22 +64,16 @@ pub struct Console {
     /// Stdout is kept for the JSON object.
     json: bool,
     colour: bool,
-    progress: Option<Progress>,
+    /// Of the denoising steps.
+    progress: Option<ProgressBar>,
+    /// When a step was last told where there is no bar.
+    last_told: Instant,
     download: Option<Download>,
     /// Why a line could not be written to stdout.
     lost: OnceCell<io::Error>,
     /// Lines of stages and steps are left out of a warm-up.
     warming_up: bool,
     stage_started: Instant,
-}
-
-#[derive(Debug)]
-struct Progress {
-    bar: ProgressBar,
-    started: Instant,
-    last_told: Instant,
-    done: u32,
-    steps: usize,
 }
 
 impl Console {
@@ -94,6 +88,7 @@ impl Console {
             json,
             colour,
             progress: None,
+            last_told: Instant::now(),
             download: None,
             lost: OnceCell::new(),
             warming_up: false,
@@ -127,14 +122,6 @@ impl Console {
         }
     }
 
-    /// The object of `--json`.
-    ///
-    /// # Errors
-    /// [`Error::Output`] when it cannot be written.
-    pub fn json_object(&self, object: &serde_json::Value) -> Result<()> {
-        write_result(&mut stdout(), format!("{object:#}\n").as_bytes())
-    }
-
     /// `error:` with the chain of causes, and `hint:` where there is a way out.
     pub fn error(error: &anyhow::Error) {
         let console = Self::new(LogLevel::Info, false);
@@ -159,15 +146,9 @@ impl Console {
         let style = ProgressStyle::with_template("{msg} {wide_bar} step {pos}/{len}{pace}")
             .expect("the template is well-formed")
             .with_key("pace", write_pace);
-        let bar =
-            ProgressBar::with_draw_target(Some(steps as u64), self.draw_target()).with_style(style);
-        self.progress = Some(Progress {
-            bar,
-            started: Instant::now(),
-            last_told: Instant::now(),
-            done: 0,
-            steps,
-        });
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), self.draw_target());
+        self.progress = Some(bar.with_style(style));
+        self.last_told = Instant::now();
     }
 
     /// What happens while files are fetched.
@@ -265,8 +246,7 @@ impl Console {
     /// Prints without tearing the bar.
     fn suspended(&self, print: impl FnOnce()) {
         let download = self.download.as_ref().map(|download| &download.bar);
-        let progress = self.progress.as_ref().map(|progress| &progress.bar);
-        match download.or(progress) {
+        match download.or(self.progress.as_ref()) {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
@@ -285,8 +265,8 @@ impl Observer for Console {
             return Ok(());
         }
         self.info(&format!("[{}] started...", stage.name()));
-        if let Some(progress) = &self.progress {
-            progress.bar.set_message(stage.name());
+        if let Some(bar) = &self.progress {
+            bar.set_message(stage.name());
         }
         Ok(())
     }
@@ -301,56 +281,48 @@ impl Observer for Console {
             stage.name()
         ));
         if stage == Stage::Denoising
-            && let Some(progress) = &self.progress
+            && let Some(steps) = self.progress.as_ref().and_then(ProgressBar::length)
         {
             #[expect(clippy::cast_precision_loss, reason = "steps are few")]
-            let per_step = seconds / progress.steps as f64;
+            let per_step = seconds / steps as f64;
             self.info(&format!(
                 "[{}] average time per step: {per_step:.4} seconds",
                 stage.name()
             ));
         }
         if stage == Stage::Decoding
-            && let Some(progress) = self.progress.take()
+            && let Some(bar) = self.progress.take()
         {
-            progress.bar.finish_and_clear();
+            bar.finish_and_clear();
         }
         Ok(())
     }
 
     fn step_begin(&mut self, step: usize, _sigma: f32) -> Result<()> {
         if step == 0
-            && let Some(progress) = &mut self.progress
+            && let Some(bar) = &self.progress
         {
-            progress.started = Instant::now();
-            progress.last_told = progress.started;
-            progress.bar.reset_eta();
+            bar.reset_eta();
+            self.last_told = Instant::now();
         }
         Ok(())
     }
 
     fn step_end(&mut self, _step: usize, _latents: &Tensor) -> Result<()> {
-        let Some(progress) = self.progress.as_mut().filter(|_| !self.warming_up) else {
+        let Some(bar) = &self.progress else {
             return Ok(());
         };
-        progress.done += 1;
-        progress.bar.inc(1);
-        if progress.bar.is_hidden() && progress.last_told.elapsed() >= PLAIN_PROGRESS_EVERY {
-            progress.last_told = Instant::now();
-            let per_step = progress.started.elapsed() / progress.done;
-            let (done, steps) = (progress.done, progress.steps);
-            let remaining = (per_step
-                * u32::try_from(steps)
-                    .unwrap_or(u32::MAX)
-                    .saturating_sub(done))
-            .as_secs();
-            let message = format!(
-                "denoising: step {done}/{steps}, {:.3} s/step, {remaining} s remaining",
-                per_step.as_secs_f64()
+        bar.inc(1);
+        let is_told = self.level <= LogLevel::Info && bar.is_hidden();
+        if is_told && self.last_told.elapsed() >= PLAIN_PROGRESS_EVERY {
+            self.last_told = Instant::now();
+            let (done, steps) = (bar.position(), bar.length().unwrap_or_default());
+            let (step, remaining) = (1.0 / bar.per_sec(), bar.eta().as_secs());
+            // A closed pipe does not stop a run.
+            let _ = writeln!(
+                stderr(),
+                "denoising: step {done}/{steps}, {step:.3} s/step, {remaining} s remaining"
             );
-            if self.level <= LogLevel::Info {
-                let _ = writeln!(stderr(), "{message}");
-            }
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! Progress of downloads: a bar on a terminal, now and then a line elsewhere.
 
-use std::fmt::Write as _;
 use std::io::{Write as _, stderr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -15,7 +14,6 @@ pub(super) struct Download {
     total: u64,
     /// May be past the total for a moment: what is thrown away is subtracted later.
     received: i64,
-    started: Instant,
     last_told: Instant,
 }
 
@@ -30,7 +28,6 @@ impl Download {
             bar,
             total,
             received: 0,
-            started: Instant::now(),
             last_told: Instant::now(),
         }
     }
@@ -41,28 +38,21 @@ impl Download {
         self.bar.set_position(received);
         if tells && self.bar.is_hidden() && self.last_told.elapsed() >= PLAIN_PROGRESS_EVERY {
             self.last_told = Instant::now();
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate"
+            )]
+            let per_second = self.bar.per_sec() as u64;
             // A closed pipe does not stop a run.
-            let _ = writeln!(stderr(), "{}", self.line(received));
-        }
-    }
-
-    fn line(&self, received: u64) -> String {
-        let mut line = format!(
-            "downloading: {} of {}",
-            BinaryBytes(received),
-            BinaryBytes(self.total)
-        );
-        let per_second = received / self.started.elapsed().as_secs().max(1);
-        if let Some(seconds) = (self.total - received).checked_div(per_second) {
-            let rest = Duration::from_secs(seconds);
-            // Writing to a string cannot fail.
-            let _ = write!(
-                line,
-                ", {}/s, {:#} remaining",
+            let _ = writeln!(
+                stderr(),
+                "downloading: {} of {}, {}/s, {:#} remaining",
+                BinaryBytes(received),
+                BinaryBytes(self.total),
                 BinaryBytes(per_second),
-                HumanDuration(rest)
+                HumanDuration(self.bar.eta())
             );
         }
-        line
     }
 }

@@ -23,7 +23,7 @@ pub use self::upstream::upstream_flag;
     infer_long_args = true,
     disable_help_subcommand = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."
+    after_help = "Exit codes: 0 done as asked, 1 failed, 2 bad usage, 129 hung up, 130 interrupted, 143 terminated."
 )]
 pub struct Cli {
     /// What to do.

@@ -2,8 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// The flags whose values are for people.
-const TEXT_FLAGS: [&str; 2] = ["--prompt", "--negative-prompt"];
+/// The flags whose values are for people: their shortest spelling, the whole one, and how many values they
+/// take. What is short for `--prompt` is so for `--prompt-path`, too.
+const TEXT_FLAGS: [(&str, &str, usize); 2] = [
+    ("--prompt", "--prompt", usize::MAX),
+    ("--ne", "--negative-prompt", 1),
+];
 
 /// Ties the values of text flags to them (`--prompt=VALUE`) where one begins with a hyphen and is no flag: it
 /// holds a space, or is a number.
@@ -13,10 +17,10 @@ pub fn tie_texts(args: Vec<OsString>) -> Vec<OsString> {
     let mut args = args.into_iter().peekable();
     while let Some(arg) = args.next() {
         let mut values = Vec::new();
-        if TEXT_FLAGS.iter().any(|flag| arg == *flag) {
-            while let Some(value) = args.next_if(|value| is_value(value)) {
-                values.push(value);
-            }
+        while values.len() < values_of(&arg)
+            && let Some(value) = args.next_if(|value| is_value(value))
+        {
+            values.push(value);
         }
         if values.iter().any(|value| begins_with_hyphen(value)) {
             tied.extend(values.into_iter().map(|value| {
@@ -31,6 +35,14 @@ pub fn tie_texts(args: Vec<OsString>) -> Vec<OsString> {
         }
     }
     tied
+}
+
+/// How many values the argument takes, if it is one of the flags.
+fn values_of(arg: &OsStr) -> usize {
+    let arg = arg.to_str().unwrap_or_default();
+    let found = (TEXT_FLAGS.iter())
+        .find(|(shortest, whole, _)| arg.starts_with(shortest) && whole.starts_with(arg));
+    found.map_or(0, |(.., values)| *values)
 }
 
 fn begins_with_hyphen(arg: &OsStr) -> bool {
@@ -74,6 +86,12 @@ mod tests {
                 &["--negative-prompt", "b", "--prompt=a c"],
             ),
             (&["--prompt", "- a = b"], &["--prompt=- a = b"]),
+            (&["--neg", "- a"], &["--neg=- a"]),
+            // The parser refuses the second.
+            (
+                &["--negative-prompt", "- a", "b"],
+                &["--negative-prompt=- a", "b"],
+            ),
             (&["--prompt", "-- a = b"], &["--prompt=-- a = b"]),
         ] {
             let args = args.iter().map(Into::into).collect();

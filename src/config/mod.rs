@@ -82,15 +82,6 @@ impl ModelConfig {
     }
 }
 
-/// Checks in `model_index.json` that the checkpoint is for the one supported pipeline.
-///
-/// # Errors
-/// Another pipeline than `QwenImagePipeline`, an unknown component class, a file that is missing or
-/// malformed.
-pub(crate) fn check_pipeline(source: &ModelSource) -> Result<()> {
-    ModelIndex::read(source)
-}
-
 /// `model_index.json`: which classes the checkpoint is made for.
 #[derive(Debug, Deserialize)]
 struct ModelIndex {
@@ -106,49 +97,52 @@ struct ModelIndex {
 /// Library and class; both null when the pipeline does without.
 type Component = (Option<String>, Option<String>);
 
-impl ModelIndex {
-    fn read(source: &ModelSource) -> Result<()> {
-        let index: Self = parse_json(MODEL_INDEX, &source.read(MODEL_INDEX)?)?;
-        if index.class_name != PIPELINE {
-            let message = format!(
-                "`_class_name` is `{}`, expected `{PIPELINE}`",
-                index.class_name
-            );
+/// Checks in `model_index.json` that the checkpoint is for the one supported pipeline.
+///
+/// # Errors
+/// Another pipeline than `QwenImagePipeline`, an unknown component class, a file that is missing or
+/// malformed.
+pub(crate) fn check_pipeline(source: &ModelSource) -> Result<()> {
+    let index: ModelIndex = parse_json(MODEL_INDEX, &source.read(MODEL_INDEX)?)?;
+    if index.class_name != PIPELINE {
+        let message = format!(
+            "`_class_name` is `{}`, expected `{PIPELINE}`",
+            index.class_name
+        );
+        return Err(fault_with_hint(MODEL_INDEX, message, SUPPORTED));
+    }
+    let known: [(&str, &Option<Component>, &[&str]); 5] = [
+        (
+            "scheduler",
+            &index.scheduler,
+            &["FlowMatchEulerDiscreteScheduler"],
+        ),
+        (
+            "text_encoder",
+            &index.text_encoder,
+            &["Qwen2_5_VLForConditionalGeneration"],
+        ),
+        (
+            "tokenizer",
+            &index.tokenizer,
+            &["Qwen2Tokenizer", "Qwen2TokenizerFast"],
+        ),
+        (
+            "transformer",
+            &index.transformer,
+            &["QwenImageTransformer2DModel"],
+        ),
+        ("vae", &index.vae, &["AutoencoderKLQwenImage"]),
+    ];
+    for (key, component, classes) in known {
+        let found = component.as_ref().and_then(|(_, class)| class.as_deref());
+        if found.is_none_or(|class| !classes.contains(&class)) {
+            let found = found.map_or("missing".to_owned(), |class| format!("`{class}`"));
+            let message = format!("`{key}` is {found}, expected `{}`", classes.join("` or `"));
             return Err(fault_with_hint(MODEL_INDEX, message, SUPPORTED));
         }
-        let known: [(&str, &Option<Component>, &[&str]); 5] = [
-            (
-                "scheduler",
-                &index.scheduler,
-                &["FlowMatchEulerDiscreteScheduler"],
-            ),
-            (
-                "text_encoder",
-                &index.text_encoder,
-                &["Qwen2_5_VLForConditionalGeneration"],
-            ),
-            (
-                "tokenizer",
-                &index.tokenizer,
-                &["Qwen2Tokenizer", "Qwen2TokenizerFast"],
-            ),
-            (
-                "transformer",
-                &index.transformer,
-                &["QwenImageTransformer2DModel"],
-            ),
-            ("vae", &index.vae, &["AutoencoderKLQwenImage"]),
-        ];
-        for (key, component, classes) in known {
-            let found = component.as_ref().and_then(|(_, class)| class.as_deref());
-            if found.is_none_or(|class| !classes.contains(&class)) {
-                let found = found.map_or("missing".to_owned(), |class| format!("`{class}`"));
-                let message = format!("`{key}` is {found}, expected `{}`", classes.join("` or `"));
-                return Err(fault_with_hint(MODEL_INDEX, message, SUPPORTED));
-            }
-        }
-        Ok(())
     }
+    Ok(())
 }
 
 /// Checks of one file's values; errors name the file, the key, and both values.

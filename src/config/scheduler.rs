@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
+use super::Rules;
 use crate::error::Result;
-use crate::weights::{fault, parse_json};
+use crate::weights::parse_json;
 
 /// The file these settings come from, for error messages.
 pub(crate) const FILE: &str = "scheduler/scheduler_config.json";
@@ -119,52 +120,38 @@ impl SchedulerConfig {
     /// # Errors
     /// [`crate::Error::Checkpoint`] naming the field, its value and what is supported.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |message: String| Err(fault(FILE, message));
-        if self.class_name != CLASS_NAME {
-            return refuse(format!(
-                "`_class_name` is {:?}; only {CLASS_NAME} is supported",
-                self.class_name
-            ));
-        }
-        for (field, on) in [
-            ("invert_sigmas", self.invert_sigmas),
-            ("stochastic_sampling", self.stochastic_sampling),
-            ("use_beta_sigmas", self.use_beta_sigmas),
-            ("use_exponential_sigmas", self.use_exponential_sigmas),
-            ("use_karras_sigmas", self.use_karras_sigmas),
-        ] {
-            if on {
-                return refuse(format!("`{field}` is true; only false is supported"));
-            }
-        }
-        if self.max_image_seq_len <= self.base_image_seq_len {
-            return refuse(format!(
-                "`max_image_seq_len` is {}, not above `base_image_seq_len`, which is {}",
-                self.max_image_seq_len, self.base_image_seq_len
-            ));
-        }
-        if self.num_train_timesteps == 0 {
-            return refuse("`num_train_timesteps` is 0".to_owned());
-        }
-        for (field, value) in [
+        let rules = Rules(FILE);
+        rules.ensure(self.class_name == CLASS_NAME, || {
+            let name = &self.class_name;
+            format!("`_class_name` is {name:?}; only {CLASS_NAME} is supported")
+        })?;
+        rules.off("invert_sigmas", self.invert_sigmas)?;
+        rules.off("stochastic_sampling", self.stochastic_sampling)?;
+        rules.off("use_beta_sigmas", self.use_beta_sigmas)?;
+        rules.off("use_exponential_sigmas", self.use_exponential_sigmas)?;
+        rules.off("use_karras_sigmas", self.use_karras_sigmas)?;
+        let (base, max) = (self.base_image_seq_len, self.max_image_seq_len);
+        rules.ensure(max > base, || {
+            format!("`max_image_seq_len` is {max}, not above `base_image_seq_len`, which is {base}")
+        })?;
+        rules.ensure(self.num_train_timesteps > 0, || {
+            "`num_train_timesteps` is 0".to_owned()
+        })?;
+        for (field, shift) in [
             ("base_shift", self.base_shift),
             ("max_shift", self.max_shift),
         ] {
-            if !value.is_finite() {
-                return refuse(format!("`{field}` is {value}, not a finite number"));
-            }
+            rules.ensure(shift.is_finite(), || {
+                format!("`{field}` is {shift}, not a finite number")
+            })?;
         }
-        if !(self.shift.is_finite() && self.shift > 0.0) {
-            return refuse(format!("`shift` is {}, not a number above 0", self.shift));
-        }
-        if let Some(terminal) = self.shift_terminal
-            && !(0.0..1.0).contains(&terminal)
-        {
-            return refuse(format!(
-                "`shift_terminal` is {terminal}, not a number from 0 to below 1"
-            ));
-        }
-        Ok(())
+        rules.ensure(self.shift.is_finite() && self.shift > 0.0, || {
+            format!("`shift` is {}, not a number above 0", self.shift)
+        })?;
+        let terminal = self.shift_terminal.unwrap_or(0.0);
+        rules.ensure((0.0..1.0).contains(&terminal), || {
+            format!("`shift_terminal` is {terminal}, not a number from 0 to below 1")
+        })
     }
 }
 

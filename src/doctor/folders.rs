@@ -1,8 +1,7 @@
 //! Folders the program writes to, or reads models from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use crate::files;
@@ -46,15 +45,10 @@ pub(super) fn find(traces: PathBuf) -> Vec<Folder> {
 impl Folder {
     fn look_at(name: &'static str, path: PathBuf) -> Self {
         let path = std::path::absolute(&path).unwrap_or(path);
-        // What is there of the path decides about the rest.
-        let there = path.ancestors().find(|ancestor| ancestor.exists());
-        let is_writable = |folder: &Path| {
-            folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
-        };
         Self {
             name,
             exists: path.is_dir(),
-            writable: there.is_some_and(is_writable),
+            writable: files::check_folder(&path).is_ok(),
             free_bytes: files::free_space(&path),
             path,
         }

@@ -79,10 +79,7 @@ impl fmt::Display for Report {
             row("model", fact)?;
         }
         if let Some(model) = &self.model {
-            row(
-                "plan",
-                model.plan_text.replace('\n', &format!("\n{:LABEL$} ", "")),
-            )?;
+            row("plan", indented(&model.plan_text))?;
         }
         if let Some(why) = &self.model_unknown {
             row("model", why.clone())?;
@@ -90,7 +87,19 @@ impl fmt::Display for Report {
         if let Some(device) = &self.device {
             row("device", device.clone())?;
         }
-        row("generate", self.verdict())
+        let hint = self
+            .refusal
+            .as_ref()
+            .and_then(|refusal| refusal.hint.as_deref());
+        // A plan that does not fit comes after what to do about it.
+        let (hint, plan) = hint.map_or((None, None), |hint| match hint.split_once('\n') {
+            Some((hint, plan)) => (Some(hint), Some(plan)),
+            None => (Some(hint), None),
+        });
+        if let Some(plan) = plan {
+            row("plan", indented(plan))?;
+        }
+        row("generate", self.verdict(hint))
     }
 }
 
@@ -106,16 +115,20 @@ impl Report {
         format!("qwen-gen {} ({commit}), {support}", program.version)
     }
 
-    fn verdict(&self) -> String {
+    fn verdict(&self, hint: Option<&str>) -> String {
         match &self.refusal {
             None => "would run".to_owned(),
             Some(refusal) => {
-                let hint = refusal.hint.as_ref();
                 let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
                 format!("would be refused: {}{hint}", refusal.reason)
             }
         }
     }
+}
+
+/// Lines below each other, after a label.
+fn indented(lines: &str) -> String {
+    lines.replace('\n', &format!("\n{:LABEL$} ", ""))
 }
 
 fn memory_line(memory: &HostMemory) -> String {

@@ -20,6 +20,8 @@ const USER_AGENT: &str = concat!("qwen-gen/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence of a server.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time for an answer that the cache may stand in for, all of it.
+const INFO_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_REDIRECTS: usize = 10;
 
 /// Talks to one hub.
@@ -60,7 +62,7 @@ impl Client {
         let Repository { id, revision } = repository;
         let revision = escape(revision.as_str(), false);
         let url = format!("{}/api/models/{id}/revision/{revision}", self.endpoint);
-        self.send(&Method::GET, &url, None, id)
+        self.send(&Method::GET, &url, None, id, Some(INFO_TIMEOUT))
     }
 
     /// The headers the hub has for a file, from wherever its bytes are to come.
@@ -70,7 +72,7 @@ impl Client {
         commit: &str,
         file: &str,
     ) -> Result<Response<Body>, Fault> {
-        self.send(&Method::HEAD, &self.url(id, commit, file), None, id)
+        self.send(&Method::HEAD, &self.url(id, commit, file), None, id, None)
     }
 
     /// A file from byte `start` on, or all of it if the server so chooses.
@@ -82,7 +84,7 @@ impl Client {
         start: u64,
     ) -> Result<Response<Body>, Fault> {
         let start = (start > 0).then_some(start);
-        self.send(&Method::GET, &self.url(id, commit, file), start, id)
+        self.send(&Method::GET, &self.url(id, commit, file), start, id, None)
     }
 
     fn url(&self, id: &RepositoryId, commit: &str, file: &str) -> String {
@@ -96,6 +98,7 @@ impl Client {
         url: &str,
         start: Option<u64>,
         id: &RepositoryId,
+        whole: Option<Duration>,
     ) -> Result<Response<Body>, Fault> {
         let bad_address = |error| Fault::lasting(format!("{url}: {error}"));
         let first: Uri = url.parse().map_err(bad_address)?;
@@ -116,6 +119,8 @@ impl Client {
             let request = request
                 .body(())
                 .map_err(|e| Fault::lasting(e.to_string()))?;
+            let request = self.agent.configure_request(request);
+            let request = request.timeout_global(whole).build();
             let response = (self.agent.run(request)).map_err(|error| unreachable(&uri, &error))?;
             if !response.status().is_redirection() {
                 self.check(&response, &uri, is_hub, id)?;
@@ -202,6 +207,7 @@ impl Client {
                 again: retry_after(response.headers()),
                 ..fault("the server has a fault").with_hint("try again later")
             },
+            StatusCode::RANGE_NOT_SATISFIABLE => Fault::of_beginning("HTTP 416: no such range"),
             _ => fault("unexpected answer"),
         })
     }

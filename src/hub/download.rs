@@ -5,6 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::mem;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,9 +18,9 @@ use super::Hub;
 use super::cache::RepositoryCache;
 use super::client::header;
 use super::event::Event;
-use super::fault::{Attempts, Fault};
+use super::fault::{Again, Attempts, Fault};
 use super::listing::RemoteFile;
-use super::lock::lock;
+use super::lock::{lock, own};
 use super::repository::Repository;
 use crate::error::{Error, Result};
 use crate::files::free_space;
@@ -136,7 +137,22 @@ impl Downloads<'_> {
                 fs::create_dir_all(folder).map_err(unwritable)?;
             }
             let what = (self.repository, Some(file.name.as_str()));
-            let attempt = || self.attempt(file, &mut received);
+            let mut is_afresh = false;
+            let attempt = || {
+                let fault = match self.attempt(file, &mut received) {
+                    Err(fault) if fault.again == Again::Afresh => fault,
+                    other => return other,
+                };
+                // Once: whatever is wrong then is so without it.
+                if mem::replace(&mut is_afresh, true) {
+                    return Err(Fault {
+                        again: Again::Never,
+                        ..fault
+                    });
+                }
+                fs::remove_file(self.cache.partial(file)).map_err(|e| self.unwritable(&e))?;
+                Err(fault)
+            };
             self.hub.retry(what, Attempts::Several, is_over, attempt)?;
         }
         // What another process received, or what was thrown away.
@@ -158,14 +174,14 @@ impl Downloads<'_> {
         if let Some(checksum) = file.checksum() {
             let unreadable = |error: io::Error| Fault::unreadable(self.hub.cache.root(), &error);
             if let Some(message) = checksum.mismatch(&path).map_err(unreadable)? {
-                // Nothing of it can be kept; if an older beginning may be to blame, all is asked again.
-                fs::remove_file(&path).map_err(|error| self.unwritable(&error))?;
-                return Err(match begun {
-                    0 => Fault::lasting(message).with_hint(
-                        "the download was altered on its way; a proxy or HF_ENDPOINT may be to blame",
-                    ),
-                    _ => Fault::passing(message),
-                });
+                partial.restart().map_err(|error| self.unwritable(&error))?;
+                let fault = match begun {
+                    0 => Fault::lasting(message),
+                    _ => Fault::of_beginning(message),
+                };
+                return Err(fault.with_hint(
+                    "the download was altered on its way; a proxy or HF_ENDPOINT may be to blame",
+                ));
             }
         }
         let finish = || {
@@ -251,7 +267,7 @@ struct Partial {
 
 impl Partial {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let file = own(OpenOptions::new().create(true).append(true)).open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes })
     }
@@ -282,7 +298,7 @@ fn start_of(status: StatusCode, headers: &HeaderMap, begun: u64) -> Result<u64, 
         return Ok(begun);
     }
     let message = format!("HTTP 206 with `{range}`, asked for the bytes from {begun} on");
-    Err(Fault::lasting(message))
+    Err(Fault::of_beginning(message))
 }
 
 /// Refuses what cannot be the file before a byte of it is kept.

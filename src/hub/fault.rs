@@ -39,6 +39,8 @@ pub(super) enum Again {
     Never,
     Soon,
     After(Duration),
+    /// What is here of the file may be to blame: without it.
+    Afresh,
 }
 
 /// How often something is tried.
@@ -65,6 +67,14 @@ impl Fault {
     pub(super) fn passing(message: impl Into<String>) -> Self {
         Self {
             again: Again::Soon,
+            ..Self::lasting(message)
+        }
+    }
+
+    /// A fault that what is here of the file may be to blame for.
+    pub(super) fn of_beginning(message: impl Into<String>) -> Self {
+        Self {
+            again: Again::Afresh,
             ..Self::lasting(message)
         }
     }
@@ -155,7 +165,7 @@ impl Hub {
             };
             failed = if fault.progressed { 1 } else { failed + 1 };
             let wait = match fault.again {
-                Again::Soon => FIRST_WAIT * 2_u32.pow(failed - 1),
+                Again::Soon | Again::Afresh => FIRST_WAIT * 2_u32.pow(failed - 1),
                 Again::After(wait) if wait <= MAX_WAIT => wait,
                 Again::After(wait) => {
                     let asked = format!("; the server asks to wait {} s", wait.as_secs());

@@ -86,10 +86,15 @@ impl Hub {
             let response = self.client.info(repository)?;
             let status = response.status();
             let body = response.into_body().into_with_config();
-            let bytes = body
-                .limit(MAX_LISTING_BYTES)
-                .read_to_vec()
-                .map_err(|error| Fault::passing(format!("the hub's answer broke off: {error}")))?;
+            let bytes =
+                body.limit(MAX_LISTING_BYTES)
+                    .read_to_vec()
+                    .map_err(|error| match error {
+                        ureq::Error::BodyExceedsLimit(limit) => {
+                            Fault::lasting(format!("the hub's answer has more than {limit} bytes"))
+                        }
+                        error => Fault::passing(format!("the hub's answer broke off: {error}")),
+                    })?;
             parse(status, &bytes)
         };
         self.retry((repository, None), attempts, || false, ask)

@@ -2,12 +2,19 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 /// How soon it is noticed that there is nothing left to wait for.
 pub(super) const POLL: Duration = Duration::from_millis(200);
+
+/// How a file of the cache is opened for writing: a link that somebody put in its place is not
+/// followed, and nobody is waited for at the other end of a pipe.
+pub(super) fn own(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+}
 
 /// Takes the lock, however long another process has it; `waiting` is called first where that is so,
 /// `is_over` again and again.
@@ -21,7 +28,7 @@ pub(super) fn lock(
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = (OpenOptions::new().create(true).truncate(false).write(true)).open(path)?;
+    let file = own(OpenOptions::new().create(true).truncate(false).write(true)).open(path)?;
     let mut waiting = Some(waiting);
     loop {
         match file.try_lock() {

@@ -25,30 +25,28 @@ impl ModelName {
         // A folder that cannot be looked at is an error, and no repository.
         let is_here = Path::new(model_path).try_exists().unwrap_or(true);
         let id = RepositoryId::parse(model_path).filter(|_| !is_here);
-        match (id, revision) {
-            (Some(id), None) => Ok(Self::Repository(Repository {
-                id,
-                revision: Revision::default(),
-            })),
-            (Some(id), Some(text)) => match Revision::parse(text) {
-                Some(revision) => Ok(Self::Repository(Repository { id, revision })),
-                None => Err(Error::usage(format!(
-                    "--revision `{text}`: expected a branch, a tag or a commit"
-                ))),
-            },
-            (None, None) => ModelSource::resolve(model_path).map(Self::Source),
-            (None, Some(text)) => {
-                ModelSource::resolve(model_path)?;
-                Err(Error::Usage {
+        let Some(id) = id else {
+            let source = ModelSource::resolve(model_path)?;
+            return match revision {
+                None => Ok(Self::Source(source)),
+                Some(text) => Err(Error::Usage {
                     message: format!(
                         "--revision `{text}`: --model-path `{model_path}` is no repository of the Hugging Face Hub"
                     ),
                     hint: Some(
                         "leave --revision out, or name a repository: Qwen/Qwen-Image".into(),
                     ),
-                })
-            }
-        }
+                }),
+            };
+        };
+        let revision = match revision {
+            None => Revision::default(),
+            Some(text) => Revision::parse(text).ok_or_else(|| {
+                let message = format!("--revision `{text}`: expected a branch, a tag or a commit");
+                Error::usage(message)
+            })?,
+        };
+        Ok(Self::Repository(Repository { id, revision }))
     }
 
     /// The files that are known to be the model's.

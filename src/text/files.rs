@@ -9,7 +9,7 @@ use tokenizers::models::bpe::{Merges, Vocab};
 use super::json::{Added, MAX_MERGES, MergeList, TokenMap, TokenizerConfig, TokenizerJson};
 use super::tokenizer::byte_chars;
 use crate::error::{Error, Result};
-use crate::weights::{Object, fault, parse_json};
+use crate::weights::{INCOMPLETE, Object, fault, fault_with_hint, parse_json};
 
 pub(super) const VOCAB: &str = "tokenizer/vocab.json";
 pub(super) const MERGES: &str = "tokenizer/merges.txt";
@@ -99,6 +99,7 @@ impl Parts {
         }
         check_bytes(vocab_file, &vocab)?;
         check_merges(merges_file, &vocab, &merges)?;
+        check_made((merges_file, &merges), (vocab_file, &vocab), &added)?;
 
         let mut contents = Vec::new();
         for (id, token) in added {
@@ -159,6 +160,28 @@ fn check_bytes(file: &str, vocab: &Vocab) -> Result<()> {
         return Err(fault(file, message));
     }
     Ok(())
+}
+
+/// A file of merges that was cut short at a line's end lacks the last: prompts would be read in other tokens.
+fn check_made(
+    (file, merges): (&str, &Merges),
+    (vocab_file, vocab): (&str, &Vocab),
+    added: &[(u32, Added)],
+) -> Result<()> {
+    let made: HashSet<String> = merges.iter().map(|(a, b)| format!("{a}{b}")).collect();
+    let added: HashSet<&str> = added.iter().map(|(_, token)| &*token.content).collect();
+    let is_unmade = |token: &&String| {
+        let is_one_byte = token.chars().nth(1).is_none();
+        !is_one_byte && !made.contains(*token) && !added.contains(&***token)
+    };
+    match vocab.keys().filter(is_unmade).count() {
+        0 => Ok(()),
+        count => Err(fault_with_hint(
+            file,
+            format!("no merge makes {count} of the tokens in {vocab_file}"),
+            INCOMPLETE,
+        )),
+    }
 }
 
 /// BPE's builder takes it for granted that the tokens of a merge exist.

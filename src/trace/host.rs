@@ -10,6 +10,8 @@ pub(super) struct Host<'a> {
     ranges: &'a [HostRange],
     /// The range around each range.
     parents: Vec<Option<u32>>,
+    /// The operator that each range is in, or is.
+    operators: Vec<Option<u32>>,
     /// Time in each range and in none inside it.
     self_ns: Vec<i64>,
     /// Times with their innermost range, by thread, in order.
@@ -23,6 +25,7 @@ impl<'a> Host<'a> {
         let mut host = Self {
             ranges,
             parents: vec![None; ranges.len()],
+            operators: vec![None; ranges.len()],
             self_ns: vec![0; ranges.len()],
             innermost: HashMap::new(),
             calls: HashMap::new(),
@@ -75,9 +78,14 @@ impl<'a> Host<'a> {
             if let Some(&top) = open.last() {
                 pass(top, start, &mut now, &mut self.self_ns);
                 self.parents[index] = Some(top);
+                self.operators[index] = self.operators[top as usize];
             }
             now = now.max(start);
-            open.push(u32::try_from(index).expect("events are fewer than 2^32"));
+            let range = u32::try_from(index).expect("events are fewer than 2^32");
+            if self.ranges[index].kind == HostKind::Operator {
+                self.operators[index] = Some(range);
+            }
+            open.push(range);
         }
         while let Some(top) = open.pop() {
             pass(
@@ -108,8 +116,8 @@ impl<'a> Host<'a> {
 
     /// The operator that a range is in, or is.
     pub(super) fn operator(&self, range: u32) -> Option<&'a HostRange> {
-        self.around(range)
-            .find(|range| range.kind == HostKind::Operator)
+        let operator = self.operators[range as usize]?;
+        Some(&self.ranges[operator as usize])
     }
 
     /// What was innermost on a thread during `span`, with the time it took of it, longest first.

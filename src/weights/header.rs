@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 /// Bytes of the length that comes first.
 const LENGTH_BYTES: u64 = 8;
 
-/// The longest header the format allows.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// The longest header the format allows; here, of all files of a component.
+pub(super) const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Most dimensions of a tensor; a video's convolution has 5.
 const MAX_RANK: usize = 8;
@@ -51,6 +51,9 @@ impl Header {
             return Err(cut_short(format!(
                 "header of {header_bytes} bytes, expected at most {MAX_HEADER_BYTES}"
             )));
+        }
+        if header_bytes == 0 {
+            return Err(cut_short("header of 0 bytes".to_owned()));
         }
         let Some(data_bytes) = (file_bytes - LENGTH_BYTES).checked_sub(header_bytes) else {
             return Err(cut_short(format!(

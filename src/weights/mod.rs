@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
 
-pub(crate) use fault::{fault, fault_with_hint};
+pub(crate) use fault::{INCOMPLETE, fault, fault_with_hint};
 pub(crate) use files::{listing, weight_files};
 pub(crate) use json::Object;
 pub use json::parse_json;

@@ -11,6 +11,7 @@ use safetensors::tensor::TensorInfo;
 
 use super::fault::{fault, fault_with_hint};
 use super::files::{Index, WeightFiles};
+use super::header::MAX_HEADER_BYTES;
 use super::source::ModelSource;
 use super::tensor_file::TensorFile;
 use super::{StoredSize, TensorShapes};
@@ -31,10 +32,18 @@ impl Shards {
         let WeightFiles { names, index } = WeightFiles::find(source, component)?;
         let mut files: Vec<TensorFile> = Vec::with_capacity(names.len());
         let mut routing: HashMap<_, usize> = HashMap::new();
+        let mut header_bytes = 0;
         for name in names {
             let file = format!("{component}/{name}");
             let blob = source.open(&file)?;
             let file = TensorFile::new(file, blob)?;
+            header_bytes += file.header_bytes();
+            if header_bytes > MAX_HEADER_BYTES {
+                let message = format!(
+                    "with it the headers of {component} have {header_bytes} bytes, expected at most {MAX_HEADER_BYTES}"
+                );
+                return Err(fault(&file.name, message));
+            }
             for tensor in file.tensors() {
                 if let Some(other) = routing.get(&tensor) {
                     let other = &files[*other].name;

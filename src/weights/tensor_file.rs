@@ -40,6 +40,11 @@ impl TensorFile {
         self.header.metadata.offset_keys()
     }
 
+    /// How long the header is.
+    pub(super) fn header_bytes(&self) -> u64 {
+        self.header.data_start
+    }
+
     /// What the header says of a tensor.
     pub(super) fn info(&self, tensor: &str) -> Option<&TensorInfo> {
         self.header.metadata.info(tensor)

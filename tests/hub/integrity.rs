@@ -67,6 +67,56 @@ fn a_spoilt_beginning_is_fetched_again() {
 }
 
 #[test]
+fn a_beginning_that_the_server_cannot_go_on_from_is_fetched_again() {
+    let refusals: [fn() -> Answer; 2] = [
+        || Answer::status(416),
+        || {
+            Answer::ok("x")
+                .with_status(206)
+                .with("content-range", "bytes 5-5/6")
+        },
+    ];
+    for refusal in refusals {
+        let hub = Hub::with(move |request, _| {
+            let continues = request.gets(CONFIG) && request.range().is_some();
+            continues.then(refusal)
+        });
+        let scratch = Scratch::new();
+        scratch.write(&partial(CONFIG), vec![7; 50]);
+        generate(&scratch, &hub, &[]).success();
+        assert_blobs_are_whole(&scratch);
+    }
+}
+
+/// Every try makes progress, and none comes to an end.
+#[test]
+fn what_is_altered_each_time_is_not_fetched_for_ever() {
+    let hub = Hub::with(|request, hub| {
+        let mut answer = hub.answer(request);
+        if !(request.is_cdn && request.gets(SHARD)) {
+            return None;
+        }
+        match request.range() {
+            None => answer.cut = Some(2_000_000),
+            Some(_) => answer.body.iter_mut().for_each(|byte| *byte ^= 1),
+        }
+        Some(answer)
+    });
+    let scratch = Scratch::new();
+    let run = generate(&scratch, &hub, &[]);
+    let stderr = run.stderr.clone();
+    assert!(run.failure(1).contains("SHA-256"), "{stderr}");
+    assert!(
+        stderr.contains("hint: the download was altered"),
+        "{stderr}"
+    );
+    let requests = hub.requests();
+    let of_shard = requests.iter().filter(|r| r.is_cdn && r.gets(SHARD));
+    let ranges: Vec<_> = of_shard.map(Request::range).collect();
+    assert_eq!(ranges, [None, Some(2_000_000), None, Some(2_000_000)]);
+}
+
+#[test]
 fn a_beginning_longer_than_the_file_is_fetched_again() {
     let (scratch, hub) = (Scratch::new(), Hub::start());
     scratch.write(&partial(CONFIG), vec![7; 50_000]);

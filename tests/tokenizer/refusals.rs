@@ -109,12 +109,24 @@ fn malformed_files_are_named() {
         ..full
     };
     assert!(merges.refusal().contains("which is no token"));
-    // No merges at all: Qwen's tokens are not reached.
-    let none = Files {
-        merges: Vec::new(),
-        ..Files::tiny()
-    };
-    assert!(none.refusal().contains("template's prefix, not 34"));
+}
+
+/// The file is well-formed, and texts would be read in other tokens.
+#[test]
+fn merges_that_were_cut_at_a_line_are_refused() {
+    let whole = Files::tiny().merges;
+    let lines: Vec<_> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    for left in [0, lines.len() - 1] {
+        let cut = Files {
+            merges: lines[..left].concat(),
+            ..Files::tiny()
+        };
+        let message = cut.refusal();
+        assert!(
+            message.starts_with("tokenizer/merges.txt: no merge makes "),
+            "{message}"
+        );
+    }
 }
 
 #[test]

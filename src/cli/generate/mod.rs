@@ -34,7 +34,7 @@ Examples:
   qwen-gen generate --model-path ./Qwen-Image --prompt \"A cat\" --num-inference-steps 8 \\
     --guidance-scale 1 --flow-shift 3 --lora-path Qwen-Image-Lightning-8steps.safetensors
 
-Exit codes: 0 done as asked, 1 failed, 2 bad usage, 130 interrupted, 143 terminated."
+Exit codes: 0 done as asked, 1 failed, 2 bad usage, 129 hung up, 130 interrupted, 143 terminated."
 )]
 pub struct GenerateArgs {
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::open::Opened;
 use super::plan::Run;
-use crate::cli::console::{Console, write_result};
+use crate::cli::console::{Console, json_text, write_result};
 use crate::cli::generate::LogLevel;
 use crate::error::Result;
 use crate::human::mib;
@@ -48,11 +48,13 @@ fn warn_of_truncation(texts: &TextEncodings, request: &GenerateRequest, console:
 }
 
 /// What `--dry-run` is for.
-pub(super) fn show_plan(plan: &MemoryPlan, json: bool, console: &Console) -> Result<()> {
-    if json {
-        return console.json_object(&plan.json());
-    }
-    write_result(&mut stdout(), format!("{plan}\n").as_bytes())
+pub(super) fn show_plan(plan: &MemoryPlan, json: bool) -> Result<()> {
+    let text = if json {
+        json_text(&plan.json())?
+    } else {
+        format!("{plan}\n")
+    };
+    write_result(&mut stdout(), text.as_bytes())
 }
 
 /// What is known before the weights are read, and upstream's lines before the first stage.

@@ -34,7 +34,7 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
     let mut run = Run::plan(request)?;
     let opened = open::open(&mut run, &mut console, &interrupt)?;
     if run.request.dry_run {
-        return Ok(log::show_plan(&opened.plan, json, &console)?);
+        return Ok(log::show_plan(&opened.plan, json)?);
     }
     log::describe(&run, &opened, &console);
 

@@ -1,5 +1,6 @@
 //! A run that is loaded: its pipeline, its texts and those who watch it.
 
+use std::io::stdout;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use super::open::Opened;
 use super::plan::Run;
 use super::results::Settings;
 use super::watchers::Watchers;
+use crate::cli::console::{json_text, write_result};
 use crate::memory::MemoryPlan;
 use crate::perf::{RunFacts, commit_hash};
 use crate::pipeline::{Observer, Pipeline, TextEncodings};
@@ -123,7 +125,8 @@ impl Session {
         run.save_report(&report, &console)?;
         log::summarise(&report, &console);
         if json {
-            console.json_object(&run.json(&report)?)?;
+            let json = json_text(&run.json(&report)?)?;
+            write_result(&mut stdout(), json.as_bytes())?;
         }
         // All is in its place; that a line was lost, or that it was to stop, is told all the same.
         console.check()?;
