@@ -228,14 +228,13 @@ fn prefixes_and_values_in_both_spellings() {
 #[test]
 fn a_closed_pipe_is_no_error_and_a_full_disk_is() {
     let scratch = Scratch::new();
-    let shell = |line: &str| {
-        let mut command = assert_cmd::Command::new("sh");
-        let line = line.replace("qwen-gen", env!("CARGO_BIN_EXE_qwen-gen"));
-        program::Run::of(command.args(["-c", &line]).current_dir(scratch.path(".")))
+    let shell = |line| {
+        let command = scratch.shell(line, &["completions", "bash"]);
+        program::Run::of(&mut program::bounded(command))
     };
-    let closed = shell("{ qwen-gen completions bash; echo $? >&2; } | true");
+    let closed = shell("{ \"$0\" \"$@\"; echo $? >&2; } | true");
     assert_eq!(closed.stderr, "0\n");
-    let full = shell("qwen-gen completions bash >/dev/full").failure(1);
+    let full = shell("\"$0\" \"$@\" >/dev/full").failure(1);
     assert_eq!(
         full,
         "error: cannot write standard output: No space left on device (os error 28)"

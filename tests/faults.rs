@@ -300,12 +300,7 @@ fn nothing_that_becomes_of_its_streams_stops_a_run() {
         (">/dev/full", "1"),
     ] {
         let line = format!("{{ \"$0\" \"$@\"; echo $? >code; }} {redirection}");
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &line, env!("CARGO_BIN_EXE_qwen-gen")])
-            .args(&args)
-            .current_dir(scratch.path("."));
-        command.output().unwrap();
+        scratch.shell(&line, &args).output().unwrap();
         assert_eq!(
             fs::read_to_string(scratch.path("code")).unwrap(),
             format!("{code}\n"),

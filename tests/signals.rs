@@ -13,9 +13,8 @@ use program::{Scratch, copy_checkpoint, generate_args};
 /// A run that has printed `line`.
 fn run_until(line: &str, scratch: &Scratch, args: &[&str]) -> Child {
     let log = fs::File::create(scratch.path("log")).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
-        .args(generate_args(args))
-        .current_dir(scratch.path("."))
+    let child = scratch
+        .process(&generate_args(args))
         .stdout(log)
         .stderr(Stdio::piped())
         .spawn()

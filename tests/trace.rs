@@ -278,11 +278,8 @@ fn an_interrupted_run_leaves_no_trace() {
         "--log-level",
         "debug",
     ];
-    let mut child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
-        .args(generate_args(&args))
-        .current_dir(scratch.path("."))
-        .env_remove("SGLANG_DIFFUSION_TORCH_PROFILER_DIR")
-        .env_remove("SGLANG_TORCH_PROFILER_DIR")
+    let mut child = scratch
+        .process(&generate_args(&args))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -4,7 +4,7 @@
 mod program;
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use program::{Run, Scratch};
 use serde_json::Value;
@@ -82,9 +82,8 @@ fn what_is_no_trace_is_one_error_that_names_the_file() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let scratch = Scratch::new();
     let path = record(&scratch, &["--num-inference-steps", "2"]);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_qwen-gen"))
-        .arg("trace")
-        .arg(scratch.path(&path))
+    let mut child = scratch
+        .process(&["trace", &path])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

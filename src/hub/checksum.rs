@@ -69,6 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_cannot_be_read_has_no_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let checksum = Checksum::Sha256("");
+        assert!(checksum.mismatch(folder.path()).is_err());
+    }
+
+    #[test]
     fn hashes_are_gits_and_sha256() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");

@@ -1,7 +1,5 @@
 //! What a run prints.
 
-use std::process::Command;
-
 use serde_json::Value;
 
 use crate::program::{Scratch, generate_args};
@@ -87,16 +85,11 @@ fn json_has_stdout_for_itself() {
     assert_eq!(json["outputs"][0]["path"], "a.png");
     assert_eq!(json["perf_dump_path"], "p.json");
     assert!(run.stderr.contains("Output saved to a.png"));
-    let full = Command::new("sh")
-        .args([
-            "-c",
-            "exec \"$0\" \"$@\" >/dev/full",
-            env!("CARGO_BIN_EXE_qwen-gen"),
-        ])
-        .args(generate_args(&["--json", "--no-save-output", "--quiet"]))
-        .output()
-        .unwrap();
-    assert_eq!(full.status.code(), Some(1));
+    let args = generate_args(&["--json", "--no-save-output", "--quiet"]);
+    let full = scratch
+        .shell("exec \"$0\" \"$@\" >/dev/full", &args)
+        .output();
+    assert_eq!(full.unwrap().status.code(), Some(1));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::process::{self, Stdio};
 
 use assert_cmd::Command;
 
-use program::{Run, Scratch, generate_args};
+use program::{Run, Scratch, bounded, generate_args};
 use server::{COMMIT, Hub, REPOSITORY, etag};
 
 /// A large file whose download goes wrong.
@@ -26,11 +26,11 @@ const CONFIG: &str = "vae/config.json";
 /// `generate` from the repository of a hub, with a cache of its own.
 fn command(scratch: &Scratch, hub: &Hub, args: &[&str]) -> Command {
     let args = generate_args(&[&["--model-path", REPOSITORY], args].concat());
-    connected(scratch.command(&args), scratch, hub)
+    bounded(connected(scratch.process(&args), scratch, hub))
 }
 
 /// The command with this hub, and with a cache of its own.
-fn connected(mut command: Command, scratch: &Scratch, hub: &Hub) -> Command {
+fn connected(mut command: process::Command, scratch: &Scratch, hub: &Hub) -> process::Command {
     let unwanted = ["HF_", "HUGGING", "TRANSFORMERS_"];
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy().to_ascii_uppercase();
@@ -48,23 +48,11 @@ fn generate(scratch: &Scratch, hub: &Hub, args: &[&str]) -> Run {
     Run::of(&mut command(scratch, hub, args))
 }
 
-/// The same as a process to watch; `wrapper` runs it where it is not empty.
-fn process(wrapper: &[&str], scratch: &Scratch, hub: &Hub) -> process::Command {
-    let prepared = command(scratch, hub, &["--no-save-output"]);
-    let line = [wrapper, &[env!("CARGO_BIN_EXE_qwen-gen")]].concat();
-    let mut process = process::Command::new(line[0]);
-    process
-        .args(&line[1..])
-        .args(prepared.get_args())
-        .current_dir(scratch.path("."))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    for (name, value) in prepared.get_envs() {
-        match value {
-            Some(value) => process.env(name, value),
-            None => process.env_remove(name),
-        };
-    }
+/// The same as a process to watch.
+fn process(scratch: &Scratch, hub: &Hub) -> process::Command {
+    let args = generate_args(&["--model-path", REPOSITORY, "--no-save-output"]);
+    let mut process = connected(scratch.process(&args), scratch, hub);
+    process.stdout(Stdio::null()).stderr(Stdio::piped());
     process
 }
 

@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
 use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_qwen-gen");
 
 /// What [`Scratch::generate`] adds: the built-in model and as little work as shows something, on
 /// the CPU of every machine.
@@ -57,10 +60,20 @@ impl Scratch {
         names
     }
 
-    /// The program with these arguments.
-    pub fn command<S: AsRef<str>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-gen"));
+    /// The program with these arguments, to be started.
+    pub fn process<S: AsRef<str>>(&self, args: &[S]) -> process::Command {
+        self.prepared(&[PROGRAM], args)
+    }
+
+    /// A line of the shell, to be started, in which `"$0" "$@"` is the program with these arguments.
+    pub fn shell<S: AsRef<str>>(&self, line: &str, args: &[S]) -> process::Command {
+        self.prepared(&["sh", "-c", line, PROGRAM], args)
+    }
+
+    fn prepared<S: AsRef<str>>(&self, program: &[&str], args: &[S]) -> process::Command {
+        let mut command = process::Command::new(program[0]);
         command
+            .args(&program[1..])
             .args(args.iter().map(AsRef::as_ref))
             .current_dir(self.0.path())
             .env_remove("COLUMNS")
@@ -68,9 +81,13 @@ impl Scratch {
             .env_remove("SGLANG_DIFFUSION_TORCH_PROFILER_DIR")
             .env_remove("SGLANG_TORCH_PROFILER_DIR")
             .env_remove("QWEN_GEN_MEMORY_LIMIT_GIB")
-            .env("SGLANG_GIT_COMMIT", "abc1234")
-            .timeout(Duration::from_mins(2));
+            .env("SGLANG_GIT_COMMIT", "abc1234");
         command
+    }
+
+    /// The program with these arguments, to be run to its end.
+    pub fn command<S: AsRef<str>>(&self, args: &[S]) -> Command {
+        bounded(self.process(args))
     }
 
     pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Run {
@@ -85,12 +102,7 @@ impl Scratch {
     /// As [`generate`](Self::generate), within the shell's `ulimit`.
     pub fn generate_within(&self, ulimit: &str, args: &[&str]) -> Run {
         let line = format!("ulimit {ulimit}; exec \"$0\" \"$@\"");
-        let mut command = Command::new("sh");
-        command
-            .args(["-c", &line, env!("CARGO_BIN_EXE_qwen-gen")])
-            .args(generate_args(args))
-            .current_dir(self.0.path());
-        Run::of(&mut command)
+        Run::of(&mut bounded(self.shell(&line, &generate_args(args))))
     }
 
     /// A picture of the run with these arguments.
@@ -100,6 +112,13 @@ impl Scratch {
         self.generate(&[args, &file].concat()).success();
         Picture::read(&self.path("picture.png"))
     }
+}
+
+/// A command that has two minutes.
+pub fn bounded(command: process::Command) -> Command {
+    let mut command = Command::from_std(command);
+    command.timeout(Duration::from_mins(2));
+    command
 }
 
 /// `generate` with these arguments, and [`DEFAULTS`] for those not among them.
