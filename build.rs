@@ -51,11 +51,14 @@ fn nvtx() {
 const KERNELS: &[&str] = &[
     "src/ops/attention.cu",
     "src/ops/conv2d.cu",
+    "src/ops/elementwise.cu",
     "src/ops/guidance.cu",
     "src/ops/layer_norm.cu",
     "src/ops/joint_qkv.cu",
     "src/ops/merge_low_rank.cu",
+    "src/ops/rms_norm.cu",
     "src/ops/rms_norm_silu.cu",
+    "src/ops/rope_half.cu",
     "src/ops/to_bytes.cu",
     "src/weights/dummy.cu",
 ];

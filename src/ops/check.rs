@@ -20,7 +20,7 @@ mod tests {
     use crate::ops::testing::targets;
     use crate::ops::{
         AttentionShape, Conv2d, Linear, adaptive_layer_norm, attention, conv2d,
-        gated_residual_layer_norm, linear, rms_norm_channels,
+        gated_residual_layer_norm, linear, rms_norm_channels, rope_half,
     };
 
     #[test]
@@ -44,6 +44,7 @@ mod tests {
                 gated_residual_layer_norm(&x, &random(&[5, 8])?, &whole, &whole, &whole).err(),
                 gated_residual_layer_norm(&x, &x, &short, &whole, &whole).err(),
                 rms_norm_channels(&x, &short).err(),
+                rope_half(&qkv, &shape, (&random(&[6, 2])?, &random(&[5, 2])?)).err(),
                 attention(&qkv, &shape, &[0..4, 3..5]).err(),
                 attention(&qkv, &shape, &[0..4, 4..7]).err(),
             ];

@@ -1,5 +1,5 @@
 // What surrounds the VAE's convolutions: nearest 2x upsampling, and 3x3 patches for the product
-// that replaces cuDNN where it is missing or cannot do a dtype.
+// that replaces cuDNN where it is missing or cannot do a dtype; kernels in the layout of both.
 //
 // Pictures are [h, w, c], channels innermost.
 #include "cuda/common.cuh"
@@ -30,6 +30,16 @@ template <typename T> __device__ void patches(const T *in, T *out, int h, int w,
     }
 }
 
+// out[o, tap, i] = the last nine taps of kernel[o, i].
+template <typename T> __device__ void arrange(const T *kernel, T *out, int c_out, int c_in, int taps) {
+    const size_t n = (size_t)c_out * 9 * c_in;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
+        const int channel = i % c_in, tap = i / c_in % 9;
+        const size_t o = i / (9 * (size_t)c_in);
+        out[i] = kernel[(o * c_in + channel) * taps + taps - 9 + tap];
+    }
+}
+
 #define INSTANCES(NAME, T, VEC)                                                                               \
     extern "C" __global__ void upsample_##NAME##_vec(const T *in, T *out, int h, int w, int c) {              \
         upsample<T, VEC>(in, out, h, w, c);                                                                   \
@@ -39,6 +49,9 @@ template <typename T> __device__ void patches(const T *in, T *out, int h, int w,
     }                                                                                                         \
     extern "C" __global__ void patches_##NAME(const T *in, T *out, int h, int w, int c, int factor, int first, int pixels) { \
         patches<T>(in, out, h, w, c, factor, first, pixels);                                                  \
+    }                                                                                                         \
+    extern "C" __global__ void arrange_##NAME(const T *kernel, T *out, int c_out, int c_in, int taps) {       \
+        arrange<T>(kernel, out, c_out, c_in, taps);                                                           \
     }
 
 INSTANCES(bf16, bf16, 8)

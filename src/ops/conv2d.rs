@@ -16,15 +16,24 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Arranges a kernel `[out, in, 3, 3]` with bias `[out]`.
+    /// Arranges a kernel `[out, in, 3, 3]` with bias `[out]`; of a kernel `[out, in, frames, 3, 3]` the last
+    /// frame, which is all that a causal convolution has for a picture.
     ///
     /// # Errors
     /// When the shapes are others.
     pub fn from_tensors(kernel: &Tensor, bias: Tensor) -> Result<Self> {
-        let (c_out, c_in, 3, 3) = kernel.dims4()? else {
+        let (&[c_out, c_in, 3, 3] | &[c_out, c_in, _, 3, 3]) = kernel.dims() else {
             candle_core::bail!("conv2d: a kernel of shape {:?} is not 3x3", kernel.shape())
         };
-        let weight = kernel.permute((0, 2, 3, 1))?.reshape((c_out, 9 * c_in))?;
+        let kernel = kernel.reshape((c_out, c_in, ()))?;
+        let weight = match kernel.device() {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(_) => fused::arrange(&kernel)?,
+            _ => {
+                let frame = kernel.narrow(2, kernel.dim(2)? - 9, 9)?;
+                frame.transpose(1, 2)?.reshape((c_out, 9 * c_in))?
+            }
+        };
         Ok(Self { weight, bias })
     }
 }
@@ -196,6 +205,22 @@ mod fused {
         Ok(out)
     }
 
+    /// The last nine taps of `[out, in, taps]`, channels innermost: `[out, 9 · in]`.
+    pub(super) fn arrange(kernel: &Tensor) -> Result<Tensor> {
+        let ((c_out, c_in, taps), dtype) = (kernel.dims3()?, kernel.dtype());
+        let out = cuda::empty((c_out, 9 * c_in), dtype, kernel.device())?;
+        let args = [
+            Arg::tensor(kernel, dtype)?,
+            Arg::tensor(&out, dtype)?,
+            Arg::int(c_out)?,
+            Arg::int(c_in)?,
+            Arg::int(taps)?,
+        ];
+        let name = format!("arrange_{}", cuda::suffix(dtype)?);
+        cuda::context(kernel.device())?.launch_over("conv2d", &name, out.elem_count(), &args)?;
+        Ok(out)
+    }
+
     fn upsample(context: &Context, x: &Tensor) -> Result<Tensor> {
         let (h, w, c) = x.dims3()?;
         let out = cuda::empty((2 * h, 2 * w, c), x.dtype(), x.device())?;
@@ -294,9 +319,12 @@ mod tests {
         (h, w, c_in, c_out): (usize, usize, usize, usize),
     ) -> Result<()> {
         let x = target.random((h + 1, w, c_in), 1)?.narrow(0, 1, h)?;
-        let kernel = target.random((c_out, c_in, 3, 3), 2)?;
+        let frames = target.random((c_out, c_in, 3, 3, 3), 2)?;
+        let kernel = frames.narrow(2, 2, 1)?.squeeze(2)?.contiguous()?;
         let bias = target.random(c_out, 3)?;
         let conv = Conv2d::from_tensors(&kernel, bias.clone())?;
+        let causal = Conv2d::from_tensors(&frames, bias.clone())?;
+        assert_close(&causal.weight, &conv.weight, 0.0)?;
         let (same, doubled) = (conv2d(&x, &conv)?, upsample_conv2d(&x, &conv)?);
 
         let (x, kernel, bias) = (target.host(&x)?, target.host(&kernel)?, target.host(&bias)?);

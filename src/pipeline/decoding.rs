@@ -1,6 +1,6 @@
 //! Latents to 8-bit pixels.
 
-use candle_core::{DType, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::Sampling;
 use super::latents::unpack_latents;
@@ -28,9 +28,11 @@ pub(super) fn decode(
     vae: &VaeDecoder,
     in_bands: bool,
 ) -> Result<Picture> {
-    check_finite(latents, "the denoised latents")?;
-    let latents = unpack_latents(latents, sampling.grid())?;
-    let latents = denormalise(&latents, config, vae.dtype())?;
+    // They are few, and the host has them at once.
+    let host = latents.to_device(&Device::Cpu)?;
+    check_finite(&host, "the denoised latents")?;
+    let host = denormalise(&unpack_latents(&host, sampling.grid())?, config)?;
+    let latents = host.to_dtype(vae.dtype())?.to_device(latents.device())?;
     let band_rows = if in_bands { BAND_ROWS } else { usize::MAX };
     let (width, height) = (sampling.width, sampling.height);
     let mut rgb = Vec::with_capacity(height * width * 3);
@@ -40,13 +42,12 @@ pub(super) fn decode(
     Ok(Picture { width, height, rgb })
 }
 
-/// `latents · std + mean` per channel, `[h8, w8, z]`, in the VAE's dtype.
-fn denormalise(latents: &Tensor, config: &VaeConfig, dtype: DType) -> candle_core::Result<Tensor> {
+/// `latents · std + mean` per channel, `[h8, w8, z]`.
+fn denormalise(latents: &Tensor, config: &VaeConfig) -> candle_core::Result<Tensor> {
     let statistic = |values: &[f32]| Tensor::new(values, latents.device());
     latents
         .broadcast_mul(&statistic(&config.latents_std)?)?
-        .broadcast_add(&statistic(&config.latents_mean)?)?
-        .to_dtype(dtype)
+        .broadcast_add(&statistic(&config.latents_mean)?)
 }
 
 fn check_finite(tensor: &Tensor, what: &str) -> Result<()> {

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
-use candle_nn::rotary_emb::rope_thd;
 
 use crate::config::text_encoder::TextEncoderConfig;
-use crate::ops::{AttentionShape, Linear, attention, linear};
+use crate::ops::{
+    AttentionShape, Linear, add, attention, linear, residual_rms_norm, rms_norm, rope_half,
+    silu_gate,
+};
 
 #[derive(Debug)]
 pub(super) struct Layer {
@@ -57,30 +59,14 @@ impl Layer {
         rope: (&Tensor, &Tensor),
         segments: &[Range<usize>],
     ) -> Result<Tensor> {
-        let normed = candle_nn::ops::rms_norm(x, &self.input_layernorm, self.eps)?;
-        let qkv = rotate(&linear(&normed, &self.qkv_proj)?, shape, rope)?;
+        let normed = rms_norm(x, &self.input_layernorm, self.eps)?;
+        let qkv = rope_half(&linear(&normed, &self.qkv_proj)?, shape, rope)?;
         let attended = attention(&qkv, shape, segments)?;
-        let x = (x + linear(&attended, &self.o_proj)?)?;
+        let update = linear(&attended, &self.o_proj)?;
+        let norm = &self.post_attention_layernorm;
+        let (x, normed) = residual_rms_norm(x, &update, norm, self.eps)?;
 
-        let normed = candle_nn::ops::rms_norm(&x, &self.post_attention_layernorm, self.eps)?;
-        let gate_up = linear(&normed, &self.gate_up_proj)?.chunk(2, 1)?;
-        let gated = (gate_up[0].silu()? * &gate_up[1])?;
-        x + linear(&gated, &self.down_proj)?
+        let gated = silu_gate(&linear(&normed, &self.gate_up_proj)?)?;
+        add(&x, &linear(&gated, &self.down_proj)?)
     }
-}
-
-/// The q and k heads of fused rows with their rotary embedding, in pairs `(i, i + dh/2)`; v as it is.
-///
-/// # Shapes
-/// `qkv`, result: `[rows, (heads + 2 kv_heads) · dh]`; `cos`, `sin`: `[rows, dh/2]` f32.
-///
-/// Source: transformers `modeling_qwen2_5_vl.py`, `rotate_half`.
-fn rotate(qkv: &Tensor, shape: &AttentionShape, (cos, sin): (&Tensor, &Tensor)) -> Result<Tensor> {
-    let (rows, dh) = (qkv.dim(0)?, shape.head_dim);
-    let heads = shape.heads + shape.kv_heads;
-    let qk = qkv.narrow(1, 0, heads * dh)?.to_dtype(DType::F32)?;
-    let qk = rope_thd(&qk.reshape((1, rows, heads, dh))?, cos, sin)?;
-    let qk = qk.reshape((rows, heads * dh))?.to_dtype(qkv.dtype())?;
-    let v = qkv.narrow(1, heads * dh, shape.kv_heads * dh)?;
-    Tensor::cat(&[qk, v.contiguous()?], 1)
 }

@@ -18,7 +18,7 @@ use self::layer::Layer;
 pub(crate) use self::tensors::{belongs, prefix, tensors};
 use super::load_layers;
 use crate::config::text_encoder::TextEncoderConfig;
-use crate::ops::AttentionShape;
+use crate::ops::{AttentionShape, rms_norm};
 
 /// Encodes token ids to hidden states.
 #[derive(Debug)]
@@ -56,9 +56,7 @@ impl TextEncoder {
     /// When an id is outside the vocabulary.
     #[expect(clippy::cast_possible_truncation, reason = "computed in f32")]
     pub fn forward(&self, prompts: &[&[u32]]) -> Result<Vec<Tensor>> {
-        let device = self.norm.device();
         let segments = segments(prompts);
-        let ids = Tensor::new(prompts.concat(), device)?;
         let shape = AttentionShape {
             heads: self.config.num_attention_heads,
             kv_heads: self.config.num_key_value_heads,
@@ -67,13 +65,15 @@ impl TextEncoder {
         };
         let (cos, sin) = self.rope(&segments)?;
 
-        let mut x = self.embed_tokens.index_select(&ids, 0)?;
+        let ids = prompts.iter().copied().flatten();
+        let rows = ids.map(|id| self.embed_tokens.narrow(0, *id as usize, 1));
+        let mut x = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
         for (index, layer) in (0u64..).zip(&self.layers) {
             let _span = trace_span!("layer", index).entered();
             x = layer.forward(&x, &shape, (&cos, &sin), &segments)?;
         }
         let eps = self.config.rms_norm_eps as f32;
-        let x = candle_nn::ops::rms_norm(&x, &self.norm, eps)?;
+        let x = rms_norm(&x, &self.norm, eps)?;
         segments
             .iter()
             .map(|rows| x.narrow(0, rows.start, rows.len()))

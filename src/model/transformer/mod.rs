@@ -26,7 +26,7 @@ pub use self::tensors::linears;
 pub(crate) use self::tensors::{belongs, tensors};
 use self::timestep::TimestepEmbedder;
 use crate::config::transformer::TransformerConfig;
-use crate::ops::{JointLayout, Linear, linear};
+use crate::ops::{JointLayout, Linear, linear, rms_norm, silu};
 
 /// The transformer, for the timesteps it was loaded with.
 #[derive(Debug)]
@@ -65,9 +65,8 @@ impl Transformer {
         streamed_blocks: usize,
     ) -> Result<Self> {
         let d = config.inner_dim();
-        let silu_temb = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?
-            .forward(timesteps_scaled)?
-            .silu()?;
+        let embedder = TimestepEmbedder::new(d, &vb.pp("time_text_embed.timestep_embedder"))?;
+        let silu_temb = silu(&embedder.forward(timesteps_scaled)?)?;
         let blocks = Blocks::load(config.num_layers, streamed_blocks, vb.device(), |i| {
             let is_last = i + 1 == config.num_layers;
             Block::new(
@@ -107,7 +106,7 @@ impl Transformer {
             .collect::<Result<_>>()?;
         let layout = JointLayout::new(lengths, grid.0 * grid.1);
         let text = Tensor::cat(prompt_embeds, 0)?.to_dtype(self.dtype())?;
-        let text = candle_nn::ops::rms_norm(&text, &self.txt_norm, 1e-6)?;
+        let text = rms_norm(&text, &self.txt_norm, 1e-6)?;
         Ok(Conditioning {
             txt: linear(&text, &self.txt_in)?,
             rope: rope::joint_rope(&self.config.axes_dims_rope, grid, &layout, self.device())?,

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::ops::{Linear, linear};
+use crate::ops::{Linear, linear, silu};
 
 /// Width of the sinusoidal embedding.
 pub(super) const CHANNELS: usize = 256;
@@ -31,7 +31,7 @@ impl TimestepEmbedder {
         let sinusoids = sinusoids(timesteps_scaled);
         let shape = (timesteps_scaled.len(), CHANNELS);
         let x = Tensor::from_vec(sinusoids, shape, &self.device)?.to_dtype(self.dtype)?;
-        linear(&linear(&x, &self.linear_1)?.silu()?, &self.linear_2)
+        linear(&silu(&linear(&x, &self.linear_1)?)?, &self.linear_2)
     }
 }
 

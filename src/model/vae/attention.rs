@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{gamma, pointwise};
-use crate::ops::{AttentionShape, Linear, attention, linear, rms_norm_channels};
+use crate::ops::{AttentionShape, Linear, add, attention, linear, rms_norm_channels};
 
 #[derive(Debug)]
 pub(super) struct AttentionBlock {
@@ -35,6 +35,6 @@ impl AttentionBlock {
         let rows = rms_norm_channels(x, &self.norm)?.reshape((h * w, c))?;
         let qkv = linear(&rows, &self.to_qkv)?;
         let attended = attention(&qkv, &self.shape, std::slice::from_ref(&(0..h * w)))?;
-        x + linear(&attended, &self.proj)?.reshape((h, w, c))?
+        add(x, &linear(&attended, &self.proj)?.reshape((h, w, c))?)
     }
 }

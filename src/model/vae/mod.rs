@@ -156,10 +156,9 @@ impl MidBlock {
     }
 }
 
-/// A causal 3x3x3 convolution as one frame sees it: through the last temporal slice of its kernel.
+/// A causal 3x3x3 convolution as one frame sees it.
 fn causal_conv(c_in: usize, c_out: usize, vb: &VarBuilder<'_>) -> Result<Conv2d> {
     let kernel = vb.get((c_out, c_in, 3, 3, 3), "weight")?;
-    let kernel = kernel.narrow(2, 2, 1)?.squeeze(2)?;
     Conv2d::from_tensors(&kernel, vb.get(c_out, "bias")?)
 }
 

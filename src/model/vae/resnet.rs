@@ -5,7 +5,7 @@ use candle_nn::VarBuilder;
 
 use super::band::CONV_REACH;
 use super::{causal_conv, gamma, per_pixel, pointwise};
-use crate::ops::{Conv2d, Linear, conv2d, rms_norm_silu};
+use crate::ops::{Conv2d, Linear, add, conv2d, rms_norm_silu};
 
 #[derive(Debug)]
 pub(super) struct ResnetBlock {
@@ -38,8 +38,8 @@ impl ResnetBlock {
         let y = conv2d(&rms_norm_silu(x, &self.norm1)?, &self.conv1)?;
         let y = conv2d(&rms_norm_silu(&y, &self.norm2)?, &self.conv2)?;
         match &self.conv_shortcut {
-            Some(shortcut) => y + per_pixel(x, shortcut)?,
-            None => y + x,
+            Some(shortcut) => add(&y, &per_pixel(x, shortcut)?),
+            None => add(&y, x),
         }
     }
 }
