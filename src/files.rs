@@ -61,6 +61,11 @@ pub fn check_writable(path: &Path) -> Result<()> {
         Ok(found) if !found.is_file() => return Err(unwritable(path, "it is not a regular file")),
         _ => {}
     }
+    // Found out only when it is made, where a folder before it is missing.
+    let is_long = |component: Component<'_>| component.as_os_str().len() > MAX_NAME_BYTES;
+    if path.components().any(is_long) || path.as_os_str().len() >= MAX_PATH_BYTES {
+        return Err(unwritable(path, "a name in it is too long"));
+    }
     let target = target_of(path);
     // The links of these folders lead to terminals, pipes and open files.
     let is_systems = ["/dev", "/proc"]
@@ -90,6 +95,12 @@ pub fn check_folder(folder: &Path) -> Result<(), String> {
         format!("cannot {verb} the folder {}: {error}", folder.display())
     })
 }
+
+/// Longest name that common file systems take.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+
+/// Longest path that Linux takes, with a zero at its end.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// The nearest folder above that is there, or the path itself.
 fn existing(path: &Path) -> &Path {

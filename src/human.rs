@@ -26,6 +26,19 @@ pub(crate) fn printable(text: &str) -> String {
     result
 }
 
+/// Escapes control characters, which a terminal would obey.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            result.extend(c.escape_default());
+        } else {
+            result.push(c);
+        }
+    }
+    result
+}
+
 /// Bytes for people.
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 pub(crate) fn size(bytes: u64) -> String {
@@ -47,7 +60,9 @@ mod tests {
 
     #[test]
     fn escapes_what_a_terminal_would_obey() {
-        assert_eq!(printable("a\u{1b}[31m\nb — ü"), "a\\u{1b}[31m\\nb — ü");
+        let (text, safe) = ("a\u{1b}[31m\nb — ü", "a\\u{1b}[31m\\nb — ü");
+        assert_eq!(printable(text), safe);
+        assert_eq!(escaped(text), safe);
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! The `qwen-gen` binary: parse, call the library, turn the result into an exit code.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::Parser;
 use qwen_gen::Error;
 use qwen_gen::allocator::{self, Allocator};
 use qwen_gen::cli::console::Console;
-use qwen_gen::cli::{Cli, Command, tie_texts, upstream_flag};
+use qwen_gen::cli::{Command, Refusal, parse, tie_texts, upstream_flag};
 use qwen_gen::commands::{Verdict, compare_perf, completions, doctor, generate, trace};
 use qwen_gen::interrupt;
 
@@ -35,17 +34,20 @@ fn run(started: Instant) -> ExitCode {
     if args.get(1).is_some_and(|verb| verb == "generate")
         && let Some(flag) = upstream_flag(&args)
     {
-        let message = format!("{flag} is a flag of `sglang generate` that qwen-gen does not have");
-        Console::error(&Error::usage(message).into());
-        return ExitCode::from(USAGE);
+        return refused(match flag {
+            "--enable-layerwise-nvtx-marker" => Error::Usage {
+                message: format!("{flag}: this build has no GPU support"),
+                hint: Some("build with `--features cuda`".to_owned()),
+            },
+            _ => Error::usage(format!(
+                "{flag} is a flag of `sglang generate` that qwen-gen does not have"
+            )),
+        });
     }
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match parse(&args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // A closed pipe is no reason to fail.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
-        }
+        Err(Refusal::Own(error)) => return refused(error),
+        Err(Refusal::Parser(error)) => return said(&error),
     };
     // A check that cannot be made is neither passed nor failed.
     let is_check = matches!(cli.command, Command::ComparePerf(_));
@@ -54,6 +56,28 @@ fn run(started: Instant) -> ExitCode {
         if is_check { USAGE } else { exit_code(&error) }
     });
     ExitCode::from(code)
+}
+
+fn refused(error: Error) -> ExitCode {
+    Console::error(&error.into());
+    ExitCode::from(USAGE)
+}
+
+/// Prints what the parser says: help, version, or what is wrong.
+fn said(message: &clap::Error) -> ExitCode {
+    match message.print() {
+        _ if message.use_stderr() => ExitCode::from(USAGE),
+        // A closed pipe is no reason to fail.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let error = Error::Output {
+                path: "standard output".into(),
+                message: error.to_string(),
+            };
+            Console::error(&error.into());
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::from(DONE),
+    }
 }
 
 fn execute(command: Command, started: Instant) -> anyhow::Result<u8> {

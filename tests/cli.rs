@@ -90,6 +90,20 @@ fn completions_of_every_shell_know_the_flags() {
 }
 
 #[test]
+fn bash_completes_the_flags_of_a_verb() {
+    let script = help(&["completions", "bash"])
+        + "COMP_WORDS=(qwen-gen generate --dev); COMP_CWORD=2; \
+           _qwen__gen qwen-gen --dev generate; echo \"${COMPREPLY[@]}\"";
+    let output = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .output();
+    assert_eq!(
+        String::from_utf8_lossy(&output.unwrap().stdout),
+        "--device\n"
+    );
+}
+
+#[test]
 fn usage_errors() {
     let mut lines: Vec<Vec<&str>> = vec![
         vec![],
@@ -251,4 +265,62 @@ fn a_prompt_may_begin_like_a_flag_of_upstream() {
         "--dry-run",
     ];
     scratch.generate(&args).success();
+}
+
+#[test]
+fn what_is_not_utf8_is_named() {
+    let scratch = Scratch::new();
+    let line = "\"$0\" generate --prompt \"$(printf '\\377')\"";
+    let mut command = program::bounded(scratch.shell(line, &[""; 0]));
+    let error = program::Run::of(&mut command).failure(2);
+    assert_eq!(error, "error: --prompt \u{fffd}: not UTF-8");
+}
+
+#[test]
+fn help_that_is_lost_is_an_error() {
+    let scratch = Scratch::new();
+    let command = scratch.shell("\"$0\" \"$@\" >/dev/full", &["--help"]);
+    let error = program::Run::of(&mut program::bounded(command)).failure(1);
+    assert!(
+        error.starts_with("error: cannot write standard output: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn names_that_no_disk_takes_are_refused_before_the_work() {
+    let scratch = Scratch::new();
+    let long = "d".repeat(300);
+    for path in [format!("{long}/a"), format!("new/{long}/a"), long] {
+        let args = ["--num-inference-steps", "1000", "--perf-dump-path", &path];
+        let error = scratch.generate(&args).failure(1);
+        assert!(error.ends_with(": a name in it is too long"), "{error}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_told() {
+    let scratch = Scratch::new();
+    for (args, warning) in [
+        (
+            &["--negative-prompt", "blurry", "--guidance-scale", "1"][..],
+            "--negative-prompt has no effect: guidance is off at a scale of 1",
+        ),
+        (
+            &[
+                "--profile",
+                "--profile-all-stages",
+                "--num-profiled-timesteps",
+                "1",
+            ],
+            "--num-profiled-timesteps: --profile-all-stages records all steps",
+        ),
+        (
+            &["--720p"],
+            "--width and --height have no effect beside a size by name",
+        ),
+    ] {
+        let run = scratch.generate(&[args, &["--dry-run"]].concat()).success();
+        assert_eq!(run.stderr, format!("warning: {warning}\n"));
+    }
 }

@@ -5,12 +5,14 @@ pub mod console;
 pub mod doctor;
 mod download;
 pub mod generate;
+mod parse;
 mod texts;
 pub mod trace;
 mod upstream;
 
 use clap::{Parser, Subcommand};
 
+pub use self::parse::{Refusal, parse};
 pub use self::texts::tie_texts;
 pub use self::upstream::upstream_flag;
 

@@ -16,5 +16,13 @@ use crate::error::Result;
 pub fn run(shell: Shell, out: &mut dyn Write) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "qwen-gen", &mut script);
+    if shell == Shell::Bash {
+        // clap_complete has two names for a verb where the program's has a hyphen, and completes neither
+        // (clap issue 6421).
+        let text = String::from_utf8_lossy(&script);
+        script = text
+            .replace("qwen__subcmd__gen__", "qwen__gen__")
+            .into_bytes();
+    }
     write_result(out, &script)
 }

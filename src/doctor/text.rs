@@ -117,6 +117,9 @@ impl Report {
 
     fn verdict(&self, hint: Option<&str>) -> String {
         match &self.refusal {
+            None if self.model_unknown.is_some() => {
+                "not known; generate --dry-run fetches what tells".to_owned()
+            }
             None => "would run".to_owned(),
             Some(refusal) => {
                 let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));

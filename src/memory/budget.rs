@@ -64,7 +64,7 @@ impl Budget {
 
 /// The limit in the environment; none is no limit.
 fn limit() -> Result<u64> {
-    let Some(text) = std::env::var_os(LIMIT_VARIABLE) else {
+    let Some(text) = std::env::var_os(LIMIT_VARIABLE).filter(|text| !text.is_empty()) else {
         return Ok(u64::MAX);
     };
     let gib = text.to_str().and_then(|text| text.parse::<f64>().ok());

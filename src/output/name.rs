@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
+use ring::digest::{SHA256, digest};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::error::{Error, Result};
-
-/// Longest file name that common file systems take.
-const MAX_NAME_BYTES: usize = 255;
+use crate::files::MAX_NAME_BYTES;
 
 /// Longest name made from a prompt, without index and extension.
 const MAX_STEM_CHARS: usize = 150;
@@ -121,8 +120,19 @@ fn check_given<'a>(name: &'a str, flag: &str) -> Result<(&'a str, &'a str)> {
     }
 }
 
+/// What tells the id from others: of a UUID its beginning, of longer ids, which are often numbered at their
+/// ends, the beginning of a hash.
+fn short_id(id: &str) -> String {
+    if id.len() <= ID_CHARS || uuid::Uuid::parse_str(id).is_ok() {
+        return id.chars().take(ID_CHARS).collect();
+    }
+    let hash = digest(&SHA256, id.as_bytes());
+    let start = hash.as_ref().first_chunk().expect("a SHA-256 has 32 bytes");
+    format!("{:0ID_CHARS$x}", u32::from_be_bytes(*start))
+}
+
 fn automatic_stem(prompt: &str, time: DateTime, request_id: &str) -> String {
-    let id: String = request_id.chars().take(ID_CHARS).collect();
+    let id = short_id(request_id);
     let suffix = format!("_{}_{id}", time.strftime("%Y%m%d-%H%M%S"));
     let prompt = if prompt.is_empty() { "output" } else { prompt };
     // Decomposition can lengthen the text: cut here, so that the suffix is never cut off.
@@ -219,6 +229,15 @@ mod tests {
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), 12);
         assert_eq!(names[0], "20260102-030405_5f0c2a1e_0.png");
         assert_eq!(names[7], "a_20260102-030405_5f0c2a1e_7.png");
+    }
+
+    #[test]
+    fn ids_that_begin_alike_are_told_apart() {
+        assert_eq!(short_id(ID), "5f0c2a1e");
+        assert_eq!(short_id("run-7"), "run-7");
+        let (first, second) = (short_id("nightly-1"), short_id("nightly-2"));
+        assert_ne!(first, second);
+        assert_eq!([first.len(), second.len()], [ID_CHARS; 2]);
     }
 
     #[test]

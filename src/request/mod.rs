@@ -180,6 +180,11 @@ impl GenerateRequest {
         }
         let flow_shift = choices.flow_shift.map(resolve_shift).transpose()?;
         let true_cfg_scale = resolve_scale(choices.guidance_scale, choices.true_cfg_scale)?;
+        if choices.negative_prompt.is_some() && true_cfg_scale <= 1.0 {
+            warnings.push(format!(
+                "--negative-prompt has no effect: guidance is off at a scale of {true_cfg_scale}"
+            ));
+        }
         check_paths(&choices.output, choices.perf_dump_path.as_deref())?;
         let profile = choices
             .profile

@@ -34,6 +34,9 @@ impl SizeArgs {
                 in_range(flag, side, SIDE)?;
             }
         }
+        if self.preset.is_some() && (self.width.is_some() || self.height.is_some()) {
+            warnings.push("--width and --height have no effect beside a size by name".to_owned());
+        }
         let (width, height) = match (self.preset, self.width, self.height) {
             (Some(preset), ..) => preset,
             (None, None, None) => default,

@@ -97,7 +97,8 @@ impl GenerateArgs {
             Some(path) => request::read_prompt_file(path)?,
             None => prompt.prompt,
         };
-        GenerateRequest::resolve(request::Choices {
+        let warning = profiling.warning();
+        let mut request = GenerateRequest::resolve(request::Choices {
             model_path,
             revision: model.revision,
             load_format: model.load_format.into(),
@@ -124,6 +125,8 @@ impl GenerateArgs {
             offload: (&memory).into(),
             dry_run: memory.dry_run,
             warmup_steps: runtime.warmup_steps()?,
-        })
+        })?;
+        request.warnings.extend(warning);
+        Ok(request)
     }
 }

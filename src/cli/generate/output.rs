@@ -10,6 +10,9 @@ use crate::request::{OUTPUT_FOLDER, OutputOptions};
 /// Longest request id: with an index and an ending it still names a file.
 const MAX_REQUEST_ID: usize = 128;
 
+/// Upstream's.
+const DEFAULT_STEPS: Extent = Extent::Steps(5);
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
@@ -63,16 +66,15 @@ pub(super) struct ProfilingArgs {
     #[arg(long, requires = "profile")]
     pub(super) profile_all_stages: bool,
 
-    /// Steps recorded after one warm-up step; -1 for all
+    /// Steps recorded after one warm-up step, where not all stages are; -1 for all [default: 5]
     #[arg(
         long,
         value_name = "STEPS",
-        default_value = "5",
         requires = "profile",
         allow_negative_numbers = true,
         value_parser = profiled_steps
     )]
-    pub(super) num_profiled_timesteps: Extent,
+    pub(super) num_profiled_timesteps: Option<Extent>,
 
     /// Mark blocks and operators, too, for Nsight Systems and Nsight Compute
     #[cfg(feature = "cuda")]
@@ -124,11 +126,18 @@ impl ProfilingArgs {
         false
     }
 
+    /// What is asked for and has no effect.
+    pub(super) fn warning(&self) -> Option<String> {
+        let is_idle = self.profile_all_stages && self.num_profiled_timesteps.is_some();
+        is_idle
+            .then(|| "--num-profiled-timesteps: --profile-all-stages records all steps".to_owned())
+    }
+
     pub(super) fn extent(&self) -> Option<Extent> {
         match (self.profile, self.profile_all_stages) {
             (false, _) => None,
             (true, true) => Some(Extent::AllStages),
-            (true, false) => Some(self.num_profiled_timesteps),
+            (true, false) => Some(self.num_profiled_timesteps.unwrap_or(DEFAULT_STEPS)),
         }
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct PromptArgs {
     pub(super) prompt: Vec<String>,
 
     /// File (.txt) with one prompt on each line that is not blank; wins over --prompt
-    #[arg(long, value_name = "FILE", alias = "prompt-file-path")]
+    #[arg(long, value_name = "FILE", visible_alias = "prompt-file-path")]
     pub(super) prompt_path: Option<PathBuf>,
 
     /// What to stay away from [default: one space]
@@ -32,15 +32,17 @@ pub(super) struct PromptArgs {
 #[command(next_help_heading = "Sampling")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 pub(super) struct SamplingArgs {
-    /// Pixels, rounded down to a multiple of 16 [default: 1280; builtin:tiny 256]
+    /// Pixels, rounded down to a multiple of 16 [default: 1280, builtin:tiny 256; 16:9 of --height, builtin:tiny
+    /// 1:1]
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub(super) width: Option<usize>,
 
-    /// Pixels, rounded down to a multiple of 16 [default: 720; builtin:tiny 256]
+    /// Pixels, rounded down to a multiple of 16 [default: 720, builtin:tiny 256; 16:9 of --width, builtin:tiny
+    /// 1:1]
     #[arg(long, value_name = "PIXELS", allow_negative_numbers = true)]
     pub(super) height: Option<usize>,
 
-    /// 3840x2160
+    /// 3840x2160; of several sizes by name the largest is taken
     #[arg(long = "4k")]
     pub(super) uhd: bool,
 

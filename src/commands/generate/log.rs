@@ -8,7 +8,7 @@ use super::plan::Run;
 use crate::cli::console::{Console, json_text, write_result};
 use crate::cli::generate::LogLevel;
 use crate::error::Result;
-use crate::human::mib;
+use crate::human::{escaped, mib};
 use crate::memory::MemoryPlan;
 use crate::perf::PerfReport;
 use crate::pipeline::{Stage, TextEncodings};
@@ -66,7 +66,7 @@ pub(super) fn describe(run: &Run, opened: &Opened, console: &Console) {
     let sampling = &request.sampling;
     let text = |text: &str| {
         if console.shows_prompts() {
-            text.to_owned()
+            escaped(text)
         } else {
             format!("<redacted, len={}>", text.chars().count())
         }

@@ -122,12 +122,14 @@ impl Session {
             model: run.request.model_path.clone(),
         };
         let report = perf.finish(facts, |index| run.request_facts(index))?;
-        run.save_report(&report, &console)?;
+        // The pictures are there, whatever becomes of their report.
+        let saved = run.save_report(&report, &console);
         log::summarise(&report, &console);
         if json {
             let json = json_text(&run.json(&report)?)?;
             write_result(&mut stdout(), json.as_bytes())?;
         }
+        saved?;
         // All is in its place; that a line was lost, or that it was to stop, is told all the same.
         console.check()?;
         Ok(watchers.interrupt.check()?)
