@@ -128,6 +128,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn runs_of_other_lengths_are_not_checked() {
+        let of_steps = |steps: &str| {
+            let json = format!(
+                r#"{{"total_duration_ms": 1, "steps": [], "denoise_steps_ms": [{steps}]}}"#
+            );
+            read("d.json", &json).unwrap()
+        };
+        let check = |base, new| comparison(base, vec![new]).check(None, 5.0);
+        let error = check(of_steps("1, 1"), of_steps("1"))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("denoising steps in it: 1, in "), "{error}");
+        assert!(check(of_steps("1"), of_steps("1")).is_ok());
+        assert!(check(of_steps("1"), of_steps("")).is_ok());
+    }
+
+    #[test]
     fn a_change_at_the_limit_passes_and_above_it_fails() {
         for (base, new, limit, regressed) in [
             (100.0, 110.0, 10.0, false),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
@@ -31,6 +32,8 @@ pub struct Dump {
     pub stages: Vec<DumpStage>,
     /// What was measured.
     pub commit_hash: String,
+    /// Denoising steps; 0 where it does not say.
+    steps: usize,
     /// The requests after the first, which have none of their own.
     further: Vec<Dump>,
 }
@@ -53,6 +56,8 @@ struct Wire {
     #[serde(rename = "steps")]
     stages: Vec<Object<WireStage>>,
     commit_hash: Option<String>,
+    #[serde(default)]
+    denoise_steps_ms: Vec<IgnoredAny>,
     /// Ours: the same record for each request after the first.
     #[serde(default)]
     requests: Vec<Object<Wire>>,
@@ -84,6 +89,7 @@ impl Dump {
             total_ms: checked(path, "total_duration_ms", wire.total_duration_ms)?,
             stages: Vec::new(),
             commit_hash: wire.commit_hash.unwrap_or_else(|| "N/A".into()),
+            steps: wire.denoise_steps_ms.len(),
             further: further
                 .map(|Object(wire)| Self::of(path, wire))
                 .collect::<Result<_>>()?,
@@ -123,15 +129,18 @@ impl Dump {
     /// Fails unless its requests can be compared with those of `base`, one by one.
     ///
     /// # Errors
-    /// [`Error::Input`] when `base` has another number of requests.
+    /// [`Error::Input`] when `base` has another number of requests, or took another number of steps.
     pub(super) fn check_requests(&self, base: &Self) -> Result<()> {
-        let (own, others) = (self.requests().count(), base.requests().count());
-        if own != others {
-            let message = format!(
-                "requests in it: {own}, in {}: {others}",
-                base.path.display()
-            );
-            return Err(unusable(&self.path, message));
+        for (what, own, others) in [
+            ("requests", self.requests().count(), base.requests().count()),
+            ("denoising steps", self.steps, base.steps),
+        ] {
+            // Not every version lists steps.
+            if own != others && own.min(others) > 0 {
+                let base = base.path.display();
+                let message = format!("{what} in it: {own}, in {base}: {others}");
+                return Err(unusable(&self.path, message));
+            }
         }
         Ok(())
     }
