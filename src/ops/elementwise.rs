@@ -1,7 +1,7 @@
 //! Sums and SiLU, element by element.
 //!
-//! candle's own kernels for these are compiled by the driver when they are first used on a machine, all of
-//! their kind at once: 10 s before the first picture (benches/README.md).
+//! candle's own kernels for these are compiled by the driver when a machine first uses one of their kind:
+//! 15 s before the first picture, with those for norms and gathers (benches/README.md).
 
 use candle_core::{Device, Result, Tensor};
 
