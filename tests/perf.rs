@@ -169,7 +169,7 @@ fn what_a_warm_up_loads_is_in_the_dump() {
 fn dumps_of_two_runs_compare() {
     let scratch = Scratch::new();
     fs::write(scratch.path("base.json"), dump(&scratch, &[])).unwrap();
-    dump(&scratch, &["--num-inference-steps", "12"]);
+    dump(&scratch, &["--width", "256", "--height", "256"]);
     let compare = |flags: &[&str]| {
         scratch.run(&[&["compare-perf", "base.json", "perf.json"], flags].concat())
     };
@@ -186,6 +186,11 @@ fn dumps_of_two_runs_compare() {
     compare(&limits("DenoisingStage", "1000000")).success();
     let slower = compare(&limits("DenoisingStage", "20"));
     assert_eq!(slower.code, Some(1), "{}", slower.stdout);
+    fs::rename(scratch.path("perf.json"), scratch.path("slow.json")).unwrap();
+    dump(&scratch, &["--num-inference-steps", "3"]);
+    let longer = compare(&limits("DenoisingStage", "20")).failure(2);
+    assert!(longer.contains("denoising steps in it: 3"), "{longer}");
+    fs::rename(scratch.path("slow.json"), scratch.path("perf.json")).unwrap();
     let unknown = compare(&limits("PaintingStage", "100")).failure(2);
     assert!(unknown.contains("PaintingStage"), "{unknown}");
     let foreign = scratch
