@@ -22,6 +22,8 @@ pub(super) struct Analysis<'a> {
     /// The call that launched each piece of work.
     pub(super) calls: Vec<Option<u32>>,
     pub(super) window: Span,
+    /// Busy times of all work.
+    pub(super) busy: Busy,
     /// Stages with their names.
     pub(super) stages: Parts<&'a str>,
     /// Steps with their numbers.
@@ -56,11 +58,13 @@ impl<'a> Analysis<'a> {
             annotations().filter_map(|(name, span)| Some((name.strip_prefix(STAGE)?, span)));
         let steps = annotations()
             .filter_map(|(name, span)| Some((name.strip_prefix(STEP)?.parse().ok()?, span)));
+        let busy = Busy::new(&recorded.work);
         Self {
-            stages: Parts::new(stages.collect(), &recorded.work, &launched),
-            steps: Parts::new(steps.collect(), &recorded.work, &launched),
+            stages: Parts::new(stages.collect(), &recorded.work, &launched, &busy),
+            steps: Parts::new(steps.collect(), &recorded.work, &launched, &busy),
             window: recorded.window.unwrap_or(Span { start: 0, end: 0 }),
             recorded,
+            busy,
             host,
             calls,
         }
@@ -118,17 +122,9 @@ impl<'a> Analysis<'a> {
         self.recorded.names.get(id).to_string()
     }
 
-    /// Busy times of all work.
-    pub(super) fn whole_busy(&self) -> Busy {
-        let work = &self.recorded.work;
-        let start = work.first().map_or(0, |work| work.span.start);
-        let end = work.iter().map(|work| work.span.end).max().unwrap_or(start);
-        Busy::new(work, 0..work.len(), Span { start, end })
-    }
-
     fn whole_device(&self) -> Option<DeviceUse> {
         let work = &self.recorded.work;
-        (!work.is_empty()).then(|| DeviceUse::new(&self.whole_busy(), work.iter()))
+        (!work.is_empty()).then(|| DeviceUse::new(&self.busy, work.iter()))
     }
 
     fn operators(&self) -> Vec<OperatorRow> {
@@ -233,7 +229,12 @@ impl<'a> Analysis<'a> {
 }
 
 impl<T> Parts<T> {
-    fn new(mut parts: Vec<(T, Span)>, work: &[Work], launched: &[Option<i64>]) -> Self {
+    fn new(
+        mut parts: Vec<(T, Span)>,
+        work: &[Work],
+        launched: &[Option<i64>],
+        whole: &Busy,
+    ) -> Self {
         parts.sort_by_key(|(_, span)| *span);
         let mut indexes = vec![Vec::new(); parts.len()];
         for (index, at) in launched.iter().enumerate() {
@@ -246,12 +247,6 @@ impl<T> Parts<T> {
                 indexes[part].push(index);
             }
         }
-        // Latest end of the work up to each piece: how far back work reaches into a time.
-        let ends = work.iter().scan(i64::MIN, |end, work| {
-            *end = (*end).max(work.span.end);
-            Some(*end)
-        });
-        let ends: Vec<i64> = ends.collect();
         let mut from: Option<i64> = None;
         let busy = parts.iter().zip(&indexes).map(|((_, span), indexes)| {
             let first = indexes.first().map(|&index| work[index].span.start);
@@ -266,10 +261,7 @@ impl<T> Parts<T> {
                 start,
                 end: end.unwrap_or(start),
             };
-            let reaching = ends.partition_point(|&end| end <= time.start);
-            let begun = work.partition_point(|work| work.span.start < time.end);
-            let meanwhile = (reaching..begun).filter(|&index| work[index].span.end > time.start);
-            Busy::new(work, meanwhile, time)
+            whole.within(time)
         });
         Self {
             busy: busy.collect(),

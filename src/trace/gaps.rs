@@ -16,7 +16,7 @@ const SHARES: usize = 3;
 pub(super) fn longest(analysis: &Analysis<'_>) -> Vec<GapRow> {
     let steps = &analysis.steps;
     let mut gaps: Vec<(Option<u64>, Gap)> = if steps.spans.is_empty() {
-        let gaps = analysis.whole_busy().gaps.into_iter();
+        let gaps = analysis.busy.gaps.iter().copied();
         gaps.map(|gap| (None, gap)).collect()
     } else {
         let steps = steps.spans.iter().zip(&steps.busy);
@@ -69,13 +69,9 @@ fn meanwhile(analysis: &Analysis<'_>, gap: Gap) -> Vec<HostShare> {
 
 /// A range's name; a call's with where it was made.
 fn what(analysis: &Analysis<'_>, range: u32) -> String {
-    let mut around = analysis.host.around(range);
-    let Some(innermost) = around.next() else {
-        return String::new();
-    };
+    let innermost = &analysis.recorded.host[range as usize];
     let name = analysis.name(innermost.name);
-    let place = around.find(|range| range.kind != HostKind::Call);
-    match place {
+    match analysis.host.place(range) {
         Some(place) if innermost.kind == HostKind::Call => {
             format!("{name} in {}", analysis.name(place.name))
         }

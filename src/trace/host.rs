@@ -8,8 +8,8 @@ use super::recorded::{HostKind, HostRange, Span};
 #[derive(Debug)]
 pub(super) struct Host<'a> {
     ranges: &'a [HostRange],
-    /// The range around each range.
-    parents: Vec<Option<u32>>,
+    /// The nearest range around each range that is no call.
+    places: Vec<Option<u32>>,
     /// The operator that each range is in, or is.
     operators: Vec<Option<u32>>,
     /// Time in each range and in none inside it.
@@ -24,7 +24,7 @@ impl<'a> Host<'a> {
     pub(super) fn new(ranges: &'a [HostRange]) -> Self {
         let mut host = Self {
             ranges,
-            parents: vec![None; ranges.len()],
+            places: vec![None; ranges.len()],
             operators: vec![None; ranges.len()],
             self_ns: vec![0; ranges.len()],
             innermost: HashMap::new(),
@@ -77,7 +77,10 @@ impl<'a> Host<'a> {
             }
             if let Some(&top) = open.last() {
                 pass(top, start, &mut now, &mut self.self_ns);
-                self.parents[index] = Some(top);
+                self.places[index] = match self.ranges[top as usize].kind {
+                    HostKind::Call => self.places[top as usize],
+                    _ => Some(top),
+                };
                 self.operators[index] = self.operators[top as usize];
             }
             now = now.max(start);
@@ -108,10 +111,10 @@ impl<'a> Host<'a> {
         self.calls.get(&correlation?).copied()
     }
 
-    /// The range, and those around it, from the inside out.
-    pub(super) fn around(&self, range: u32) -> impl Iterator<Item = &'a HostRange> {
-        let outwards = |&range: &u32| self.parents[range as usize];
-        std::iter::successors(Some(range), outwards).map(|range| &self.ranges[range as usize])
+    /// The nearest range around a range that is no call.
+    pub(super) fn place(&self, range: u32) -> Option<&'a HostRange> {
+        let place = self.places[range as usize]?;
+        Some(&self.ranges[place as usize])
     }
 
     /// The operator that a range is in, or is.
@@ -120,19 +123,16 @@ impl<'a> Host<'a> {
         Some(&self.ranges[operator as usize])
     }
 
-    /// What was innermost on a thread during `span`, with the time it took of it, longest first.
+    /// What was innermost on a thread during `span`, with the time it took of it.
     pub(super) fn during(&self, row: u32, span: Span) -> Vec<(u32, i64)> {
         let Some(segments) = self.innermost.get(&row) else {
             return Vec::new();
         };
         let first = segments.partition_point(|(segment, _)| segment.end <= span.start);
-        let mut found: Vec<(u32, i64)> = segments[first..]
-            .iter()
+        (segments[first..].iter())
             .take_while(|(segment, _)| segment.start < span.end)
             .map(|(segment, range)| (*range, segment.overlap(span)))
-            .collect();
-        found.sort_by_key(|(range, ns)| (std::cmp::Reverse(*ns), *range));
-        found
+            .collect()
     }
 }
 
@@ -163,10 +163,10 @@ mod tests {
             (1, 0, 5),
         ]);
         let host = Host::new(&ranges);
-        assert_eq!(host.parents, [None, Some(0), Some(1), Some(0), None]);
+        assert_eq!(host.places, [None, Some(0), Some(1), Some(0), None]);
         assert_eq!(host.self_ns, [70, 10, 10, 10, 5]);
         let span = Span { start: 15, end: 55 };
-        assert_eq!(host.during(0, span), [(0, 20), (2, 10), (1, 5), (3, 5)]);
+        assert_eq!(host.during(0, span), [(1, 5), (2, 10), (0, 20), (3, 5)]);
         assert_eq!(host.during(2, span), []);
     }
 

@@ -126,7 +126,7 @@ impl Page<'_> {
     }
 
     fn device(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let busy = self.analysis.whole_busy().spans;
+        let busy = &self.analysis.busy.spans;
         let Some((first, last)) = busy.first().zip(busy.last()) else {
             return Ok(());
         };
@@ -148,7 +148,7 @@ impl Page<'_> {
                 Some((format!("step {step}"), span))
             });
         let marks: Vec<(String, Span)> = marks.collect();
-        writeln!(f, "<h2>GPU busy</h2>\n{}", svg::busy(window, &busy, &marks))
+        writeln!(f, "<h2>GPU busy</h2>\n{}", svg::busy(window, busy, &marks))
     }
 
     fn memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
