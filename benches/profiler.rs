@@ -94,10 +94,6 @@ fn writing(c: &mut Criterion) {
     group.bench_function("events", |b| {
         b.iter(|| writer::write(&trace, &path).unwrap());
     });
-    group.throughput(Throughput::Bytes(written.json_bytes));
-    group.bench_function("bytes", |b| {
-        b.iter(|| writer::write(&trace, &path).unwrap());
-    });
     group.finish();
 }
 

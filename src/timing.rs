@@ -11,58 +11,42 @@ use candle_core::Device;
 use crate::error::Result;
 
 /// A point in a device's work.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Mark(Point);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Point {
     Host(Instant),
     #[cfg(feature = "cuda")]
-    Device(std::sync::Arc<candle_core::cuda_backend::cudarc::driver::CudaEvent>),
+    Device(candle_core::cuda_backend::cudarc::driver::CudaEvent),
 }
 
-/// Sets marks on one device and reads the time between them.
-#[derive(Debug, Clone)]
-pub struct Timer {
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "the CPU needs no handle")
-    )]
-    device: Device,
-}
-
-impl Timer {
-    /// A timer for `device`.
-    #[must_use]
-    pub fn new(device: &Device) -> Self {
-        Self {
-            device: device.clone(),
-        }
-    }
-
-    /// Marks the end of the work issued so far.
+impl Mark {
+    /// The end of the work issued to `device` so far.
     ///
     /// # Errors
     /// When the device has failed.
-    pub fn mark(&self) -> Result<Mark> {
-        #[cfg(feature = "cuda")]
-        if let Device::Cuda(device) = &self.device {
-            use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
-            let event = device
-                .cuda_stream()
-                .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
-                .map_err(candle_core::Error::wrap)?;
-            return Ok(Mark(Point::Device(std::sync::Arc::new(event))));
+    pub fn now(device: &Device) -> Result<Self> {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => {
+                use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
+                let event = device
+                    .cuda_stream()
+                    .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+                    .map_err(candle_core::Error::wrap)?;
+                Ok(Self(Point::Device(event)))
+            }
+            _ => Ok(Self(Point::Host(Instant::now()))),
         }
-        Ok(Mark(Point::Host(Instant::now())))
     }
 
-    /// Milliseconds between two marks; waits until both have been passed.
+    /// Milliseconds from this mark to a later one of the same device; waits until both have been passed.
     ///
     /// # Errors
     /// When the device has failed.
-    pub fn elapsed_ms(&self, from: &Mark, to: &Mark) -> Result<f64> {
-        match (&from.0, &to.0) {
+    pub fn elapsed_ms(&self, to: &Self) -> Result<f64> {
+        match (&self.0, &to.0) {
             (Point::Host(from), Point::Host(to)) => {
                 Ok(to.duration_since(*from).as_secs_f64() * 1e3)
             }
@@ -72,7 +56,7 @@ impl Timer {
                 .map_err(candle_core::Error::wrap)?
                 .into()),
             #[cfg(feature = "cuda")]
-            _ => unreachable!("a timer's marks are of one device"),
+            _ => unreachable!("both marks are of one device"),
         }
     }
 }

@@ -18,13 +18,12 @@ use super::report::{
 use crate::device;
 use crate::error::Result;
 use crate::pipeline::observer::{Observer, Stage};
-use crate::timing::{Mark, Timer};
+use crate::timing::Mark;
 
 /// Observes a run for its [`PerfReport`].
 #[derive(Debug)]
 pub struct PerfRecorder {
     device: Device,
-    timer: Timer,
     process_start: Instant,
     first_stage: Option<Instant>,
     loads: Spans<(&'static str, u64)>,
@@ -59,7 +58,6 @@ impl PerfRecorder {
     pub fn new(device: &Device, process_start: Instant) -> Self {
         Self {
             device: device.clone(),
-            timer: Timer::new(device),
             process_start,
             first_stage: None,
             loads: Spans::default(),
@@ -129,7 +127,7 @@ impl PerfRecorder {
     /// Sums over all times a component was loaded: one that leaves comes again.
     fn loads_by_component(&self) -> Result<Vec<(&'static str, Load)>> {
         let mut loads: Vec<(&'static str, Load)> = Vec::new();
-        for ((component, bytes), duration_ms) in self.loads.durations(&self.timer)? {
+        for ((component, bytes), duration_ms) in self.loads.durations()? {
             match loads.iter_mut().find(|(name, _)| *name == component) {
                 Some((_, load)) => {
                     load.bytes += bytes;
@@ -147,11 +145,11 @@ impl PerfRecorder {
         run: &RunFacts,
         facts: RequestFacts,
     ) -> Result<RequestRecord> {
-        let stages = marks.stages.durations(&self.timer)?;
-        let steps = marks.steps.durations(&self.timer)?;
+        let stages = marks.stages.durations()?;
+        let steps = marks.steps.durations()?;
         // Networks that wait until they are needed are loaded between stages.
         let loading_ms: f64 = (self.loads.done[marks.loads.clone()].iter())
-            .map(|(_, begin, end)| self.timer.elapsed_ms(begin, end))
+            .map(|(_, begin, end)| begin.elapsed_ms(end))
             .sum::<Result<_>>()?;
         Ok(RequestRecord {
             timestamp: marks.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string(),
@@ -159,7 +157,7 @@ impl PerfRecorder {
             commit_hash: run.commit_hash.clone(),
             tag: "cli_generate",
             total_duration_ms: match marks.stages.done.last() {
-                Some((_, _, end)) => self.timer.elapsed_ms(&marks.begin, end)? - loading_ms,
+                Some((_, _, end)) => marks.begin.elapsed_ms(end)? - loading_ms,
                 None => 0.0,
             },
             stages: (stages.into_iter())
@@ -186,12 +184,12 @@ impl PerfRecorder {
 
 impl Observer for PerfRecorder {
     fn load_begin(&mut self, _component: &'static str) -> Result<()> {
-        self.loads.begin(self.timer.mark()?);
+        self.loads.begin(Mark::now(&self.device)?);
         Ok(())
     }
 
     fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
-        self.loads.end((component, bytes), self.timer.mark()?);
+        self.loads.end((component, bytes), Mark::now(&self.device)?);
         if let Some(request) = self.requests.last_mut() {
             request.loads.end = self.loads.done.len();
         }
@@ -204,7 +202,7 @@ impl Observer for PerfRecorder {
         self.requests.push(RequestMarks {
             index,
             at: Timestamp::now(),
-            begin: self.timer.mark()?,
+            begin: Mark::now(&self.device)?,
             stages: Spans::default(),
             steps: Spans::default(),
             loads: loaded..loaded,
@@ -241,13 +239,13 @@ impl Observer for PerfRecorder {
     }
 
     fn stage_begin(&mut self, _stage: Stage) -> Result<()> {
-        let mark = self.timer.mark()?;
+        let mark = Mark::now(&self.device)?;
         self.request().stages.begin(mark);
         Ok(())
     }
 
     fn stage_end(&mut self, stage: Stage) -> Result<()> {
-        let mark = self.timer.mark()?;
+        let mark = Mark::now(&self.device)?;
         self.request().stages.end(stage, mark);
         if let Some(memory) = MemoryCheckpoint::now(&self.device) {
             self.request().stage_peaks.push((stage.name(), memory));
@@ -257,13 +255,13 @@ impl Observer for PerfRecorder {
     }
 
     fn step_begin(&mut self, _step: usize, _sigma: f32) -> Result<()> {
-        let mark = self.timer.mark()?;
+        let mark = Mark::now(&self.device)?;
         self.request().steps.begin(mark);
         Ok(())
     }
 
     fn step_end(&mut self, step: usize, _latents: &Tensor) -> Result<()> {
-        let mark = self.timer.mark()?;
+        let mark = Mark::now(&self.device)?;
         self.request().steps.end(step, mark);
         Ok(())
     }
@@ -304,9 +302,9 @@ impl<K: Copy> Spans<K> {
         self.done.push((what, begin, mark));
     }
 
-    fn durations(&self, timer: &Timer) -> Result<Vec<(K, f64)>> {
+    fn durations(&self) -> Result<Vec<(K, f64)>> {
         (self.done.iter())
-            .map(|(what, begin, end)| Ok((*what, timer.elapsed_ms(begin, end)?)))
+            .map(|(what, begin, end)| Ok((*what, begin.elapsed_ms(end)?)))
             .collect()
     }
 }

@@ -86,7 +86,8 @@ pub struct StepDuration {
     pub duration_ms: f64,
 }
 
-/// Memory at one moment, in MiB; a stage's peaks count from its start, `load_peak` from the process's.
+/// Memory at one moment, in MiB; a stage's peaks count from the end of the stage
+/// before, with what is loaded in between, `load_peak` from the process's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct MemoryCheckpoint {
     /// Device memory in tensors.

@@ -4,11 +4,10 @@ use std::fs;
 
 /// The system's number of the calling thread.
 pub(super) fn current() -> u32 {
-    let path = fs::read_link("/proc/thread-self").ok();
-    path.as_deref()
-        .and_then(|path| path.file_name()?.to_str()?.parse().ok())
-        // The main thread has the number of its process.
-        .unwrap_or_else(std::process::id)
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .cast_unsigned()
 }
 
 /// The name of a thread of this process.

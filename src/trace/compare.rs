@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::numbers::fixed;
+use super::numbers::{fixed, signed};
 use super::report::{OperatorRow, Report, StageRow};
-use super::table::{Table, plain, short_apart};
+use super::table::{Table, plain};
 
 /// Two reports and where the second differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -206,9 +206,7 @@ impl fmt::Display for SideBySide<'_> {
                 "diff ms",
                 "diff",
             ];
-            let names: Vec<&str> = section.differences.iter().map(|row| &*row.name).collect();
-            let rows = section.differences.iter().zip(short_apart(&names));
-            let rows = rows.map(|(row, name)| {
+            let cells = |row: &Difference| {
                 let count = |amount: &Option<Amount>| {
                     amount.map_or_else(|| "-".to_owned(), |amount| amount.count.to_string())
                 };
@@ -217,16 +215,18 @@ impl fmt::Display for SideBySide<'_> {
                 };
                 let percent = |percent: f64| format!("{percent:+.1} %");
                 vec![
-                    name,
                     count(&row.base),
                     count(&row.new),
                     ms(&row.base),
                     ms(&row.new),
-                    format!("{:+.2}", row.change_ms),
+                    signed(row.change_ms),
                     row.change_pct.map_or_else(String::new, percent),
                 ]
-            });
-            Table::new(&header).rows(rows, self.top).fmt(f)?;
+            };
+            let table = Table::new(&header);
+            table
+                .named_rows(&section.differences, self.top, |row| &row.name, cells)
+                .fmt(f)?;
         }
         Ok(())
     }

@@ -1,14 +1,21 @@
 //! Numbers as people read them.
 
 /// Fewer decimals the larger the number is.
-pub(super) fn fixed(number: f64) -> String {
-    let decimals = match number.abs() {
+fn decimals(number: f64) -> usize {
+    match number.abs() {
         1e4.. => 0,
         1e2.. => 1,
         1.0.. => 2,
         _ => 3,
-    };
-    format!("{number:.decimals$}")
+    }
+}
+
+pub(super) fn fixed(number: f64) -> String {
+    format!("{number:.*}", decimals(number))
+}
+
+pub(super) fn signed(number: f64) -> String {
+    format!("{number:+.*}", decimals(number))
 }
 
 pub(super) fn percent(number: f64) -> String {

@@ -27,20 +27,33 @@ impl Table {
         }
     }
 
-    /// Adds the first `top` of `rows`; 0 is all.
-    pub(super) fn rows(
-        mut self,
-        rows: impl ExactSizeIterator<Item = Vec<String>>,
-        top: usize,
-    ) -> Self {
-        let shown = if top == 0 {
-            rows.len()
-        } else {
-            top.min(rows.len())
-        };
-        self.hidden += rows.len() - shown;
-        self.rows.extend(rows.take(shown));
+    /// Adds rows.
+    pub(super) fn rows(mut self, rows: impl Iterator<Item = Vec<String>>) -> Self {
+        self.rows.extend(rows);
         self
+    }
+
+    /// Adds a row for each of the first `top` of `all`, of which `name` and `cells` make the first cell and the
+    /// others; 0 is all. Names are as short as tells those apart that are shown.
+    pub(super) fn named_rows<T>(
+        mut self,
+        all: &[T],
+        top: usize,
+        name: impl Fn(&T) -> &str,
+        cells: impl Fn(&T) -> Vec<String>,
+    ) -> Self {
+        let shown = match top {
+            0 => all,
+            _ => &all[..top.min(all.len())],
+        };
+        let names: Vec<&str> = shown.iter().map(name).collect();
+        let rows = shown.iter().zip(short_apart(&names)).map(|(row, name)| {
+            let mut cells = cells(row);
+            cells.insert(0, name);
+            cells
+        });
+        self.hidden += all.len() - shown.len();
+        self.rows(rows)
     }
 }
 
@@ -89,7 +102,7 @@ pub(super) fn short(name: &str) -> String {
 }
 
 /// Different names on one line each, as short as [`short`] where they then still differ.
-pub(super) fn short_apart(names: &[&str]) -> Vec<String> {
+fn short_apart(names: &[&str]) -> Vec<String> {
     let mut width = MAX_NAME;
     loop {
         let short: Vec<String> = names.iter().map(|name| shortened(name, width)).collect();
@@ -118,8 +131,8 @@ mod tests {
     #[test]
     fn columns_line_up_and_hidden_rows_are_counted() {
         let rows = [["a", "1.0"], ["bcd", "10.0"], ["e", "0.1"]];
-        let rows = rows.iter().map(|row| row.map(String::from).to_vec());
-        let table = Table::new(&["Kernels", "ms"]).rows(rows, 2);
+        let cells = |row: &[&str; 2]| vec![row[1].to_owned()];
+        let table = Table::new(&["Kernels", "ms"]).named_rows(&rows, 2, |row| row[0], cells);
         assert_eq!(
             table.to_string(),
             "\nKernels    ms\na         1.0\nbcd      10.0\nand 1 more (--top 0 shows all)\n"

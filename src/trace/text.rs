@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::numbers::{counted, fixed, mb, percent};
 use super::report::{DeviceUse, GapRow, Report, StepRow};
 use super::rows::Row;
-use super::table::{Table, plain, short, short_apart};
+use super::table::{Table, plain, short};
 
 /// A report with the number of rows to show of each table; 0 is all.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl fmt::Display for Text<'_> {
             ];
             with_device(cells.to_vec(), stage.device.as_ref(), has_device)
         });
-        table(&header, has_device).rows(stages, 0).fmt(f)?;
+        table(&header, has_device).rows(stages).fmt(f)?;
 
         let header = ["Steps", "host ms"];
         let step = |step: &StepRow| {
@@ -39,7 +39,7 @@ impl fmt::Display for Text<'_> {
             with_device(cells, step.device.as_ref(), has_device)
         };
         let steps = report.steps.iter().map(step);
-        table(&header, has_device).rows(steps, 0).fmt(f)?;
+        table(&header, has_device).rows(steps).fmt(f)?;
 
         section(&report.operators, has_device, top).fmt(f)?;
         section(&report.kernels, has_device, top).fmt(f)?;
@@ -135,13 +135,7 @@ fn with_device(
 fn section<R: Row>(rows: &[R], has_device: bool, top: usize) -> Table {
     let first = rows.first();
     let header = first.map_or_else(Vec::new, |row| row.header(R::TITLE, has_device));
-    let names: Vec<&str> = rows.iter().map(R::name).collect();
-    let rows = rows.iter().zip(short_apart(&names)).map(|(row, name)| {
-        let mut cells = row.cells(has_device);
-        cells.insert(0, name);
-        cells
-    });
-    Table::new(&header).rows(rows, top)
+    Table::new(&header).named_rows(rows, top, R::name, |row| row.cells(has_device))
 }
 
 /// A line for each gap, and one for what the host did.

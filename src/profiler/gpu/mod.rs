@@ -35,5 +35,5 @@ mod absent;
 #[cfg(not(feature = "cuda"))]
 pub(super) use self::absent::{Collector, Session};
 
-/// Bytes of records kept: some nine million, 40 times what 50 steps of the full-size model make.
+/// Bytes of records kept: some eight million, 35 times what 50 steps of the full-size model make.
 pub const MAX_RECORD_BYTES: usize = 1 << 30;
