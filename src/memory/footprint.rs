@@ -154,10 +154,9 @@ impl Workload {
         let gate_and_up = 2 * text.hidden_size * text.intermediate_size;
         let [(deepest, _), .., (c_in, c_out)] = config.vae.decoder_levels();
         // The mid block, always of the whole picture: its input, the attention's norm, q, k, v, result.
-        // Its one head is wider than those that cuDNN does.
         let latent_pixels = 4 * sampling.image_seq_len();
         let mut mid_block = bytes(latent_pixels * 6 * deepest, 0, precisions.vae);
-        if on_gpu {
+        if on_gpu && precisions.vae != DType::BF16 {
             mid_block += attention_scratch(1, latent_pixels, precisions.vae);
         }
         // The last level: a residual block's input, its norm, two results, and cuDNN's scratch.
