@@ -1,4 +1,4 @@
-//! What SIGINT and SIGTERM do to a run.
+//! What SIGINT, SIGTERM and SIGHUP do to a run.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -13,8 +13,10 @@ use program::{Scratch, copy_checkpoint, generate_args};
 /// A run that has printed `line`.
 fn run_until(line: &str, scratch: &Scratch, args: &[&str]) -> Child {
     let log = fs::File::create(scratch.path("log")).unwrap();
+    // Whoever runs the tests may have a hangup ignored, which processes inherit.
+    let program = "exec env --default-signal=HUP \"$0\" \"$@\"";
     let child = scratch
-        .process(&generate_args(args))
+        .shell(program, &generate_args(args))
         .stdout(log)
         .stderr(Stdio::piped())
         .spawn()
