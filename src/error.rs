@@ -94,10 +94,10 @@ pub enum Error {
         hint: String,
     },
 
-    /// SIGINT or SIGTERM arrived.
+    /// SIGINT, SIGTERM or SIGHUP arrived.
     #[error("{}", match *signal { libc::SIGTERM => "terminated", libc::SIGHUP => "hung up", _ => "interrupted" })]
     Interrupted {
-        /// Signal number: 2 or 15.
+        /// Signal number.
         signal: i32,
     },
 

@@ -11,6 +11,12 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
+/// Longest name that common file systems take.
+pub(crate) const MAX_NAME_BYTES: usize = 255;
+
+/// Longest path that Linux takes, with a zero at its end.
+const MAX_PATH_BYTES: usize = 4096;
+
 /// Replaces the file at `path` by what `write` writes.
 ///
 /// The bytes go to a temporary file in the same folder, which is synced and renamed, so a reader
@@ -95,12 +101,6 @@ pub fn check_folder(folder: &Path) -> Result<(), String> {
         format!("cannot {verb} the folder {}: {error}", folder.display())
     })
 }
-
-/// Longest name that common file systems take.
-pub(crate) const MAX_NAME_BYTES: usize = 255;
-
-/// Longest path that Linux takes, with a zero at its end.
-const MAX_PATH_BYTES: usize = 4096;
 
 /// The nearest folder above that is there, or the path itself.
 fn existing(path: &Path) -> &Path {

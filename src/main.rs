@@ -9,7 +9,7 @@ use std::time::Instant;
 use qwen_gen::Error;
 use qwen_gen::allocator::{self, Allocator};
 use qwen_gen::cli::console::Console;
-use qwen_gen::cli::{Command, Refusal, parse, tie_texts, upstream_flag};
+use qwen_gen::cli::{Command, Refusal, parse, refuse_upstream_flag, tie_texts};
 use qwen_gen::commands::{Verdict, compare_perf, completions, doctor, generate, trace};
 use qwen_gen::interrupt;
 
@@ -32,17 +32,9 @@ fn run(started: Instant) -> ExitCode {
     interrupt::survive_file_size_limit();
     let args = tie_texts(std::env::args_os().collect());
     if args.get(1).is_some_and(|verb| verb == "generate")
-        && let Some(flag) = upstream_flag(&args)
+        && let Some(error) = refuse_upstream_flag(&args)
     {
-        return refused(match flag {
-            "--enable-layerwise-nvtx-marker" => Error::Usage {
-                message: format!("{flag}: this build has no GPU support"),
-                hint: Some("build with `--features cuda`".to_owned()),
-            },
-            _ => Error::usage(format!(
-                "{flag} is a flag of `sglang generate` that qwen-gen does not have"
-            )),
-        });
+        return refused(error);
     }
     let cli = match parse(&args) {
         Ok(cli) => cli,

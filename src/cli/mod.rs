@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::parse::{Refusal, parse};
 pub use self::texts::tie_texts;
-pub use self::upstream::upstream_flag;
+pub use self::upstream::refuse_upstream_flag;
 
 /// The program's arguments.
 #[derive(Debug, Parser)]

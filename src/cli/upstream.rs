@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::error::Error;
+
 /// Upstream's flags without a counterpart here.
 const FLAGS: &[&str] = &[
     "adjust-frames",
@@ -91,11 +93,25 @@ const BEGINNINGS: &[&str] = &[
 ];
 const ENDING: &str = "-weights-path";
 
-/// The first of `args` that is such a flag, as it is typed without its value.
+/// The refusal of the first of `args` that is such a flag.
 ///
 /// To be asked before parsing: a parser that takes prefixes may read upstream's flag as one of its own.
 #[must_use]
-pub fn upstream_flag(args: &[OsString]) -> Option<&str> {
+pub fn refuse_upstream_flag(args: &[OsString]) -> Option<Error> {
+    Some(match upstream_flag(args)? {
+        // With the feature it is a flag of its own.
+        flag @ "--enable-layerwise-nvtx-marker" => Error::Usage {
+            message: format!("{flag}: this build has no GPU support"),
+            hint: Some("build with `--features cuda`".to_owned()),
+        },
+        flag => Error::usage(format!(
+            "{flag} is a flag of `sglang generate` that qwen-gen does not have"
+        )),
+    })
+}
+
+/// The flag as it is typed, without its value.
+fn upstream_flag(args: &[OsString]) -> Option<&str> {
     args.iter().find_map(|arg| {
         let flag = arg.to_str()?.split(['=', '.']).next()?;
         let name = flag.strip_prefix("--")?;

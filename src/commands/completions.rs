@@ -17,8 +17,7 @@ pub fn run(shell: Shell, out: &mut dyn Write) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "qwen-gen", &mut script);
     if shell == Shell::Bash {
-        // clap_complete has two names for a verb where the program's has a hyphen, and completes neither
-        // (clap issue 6421).
+        // clap_complete 4.6 has two names for a verb where the program's has a hyphen, and completes neither.
         let text = String::from_utf8_lossy(&script);
         script = text
             .replace("qwen__subcmd__gen__", "qwen__gen__")

@@ -20,7 +20,7 @@ const USER_AGENT: &str = concat!("qwen-gen/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence of a server.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time for an answer that the cache may stand in for, all of it.
+/// Longest time for a listing, all of it; the cache may stand in for one.
 const INFO_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_REDIRECTS: usize = 10;
 

@@ -20,7 +20,7 @@ use super::client::header;
 use super::event::Event;
 use super::fault::{Again, Attempts, Fault};
 use super::listing::RemoteFile;
-use super::lock::{lock, own};
+use super::lock::{lock, no_follow};
 use super::repository::Repository;
 use crate::error::{Error, Result};
 use crate::files::free_space;
@@ -138,21 +138,7 @@ impl Downloads<'_> {
             }
             let what = (self.repository, Some(file.name.as_str()));
             let mut is_afresh = false;
-            let attempt = || {
-                let fault = match self.attempt(file, &mut received) {
-                    Err(fault) if fault.again == Again::Afresh => fault,
-                    other => return other,
-                };
-                // Once: whatever is wrong then is so without it.
-                if mem::replace(&mut is_afresh, true) {
-                    return Err(Fault {
-                        again: Again::Never,
-                        ..fault
-                    });
-                }
-                fs::remove_file(self.cache.partial(file)).map_err(|e| self.unwritable(&e))?;
-                Err(fault)
-            };
+            let attempt = || self.attempt(file, &mut received, &mut is_afresh);
             self.hub.retry(what, Attempts::Several, is_over, attempt)?;
         }
         // What another process received, or what was thrown away.
@@ -160,35 +146,60 @@ impl Downloads<'_> {
         self.cache.link(self.commit, file).map_err(unwritable)
     }
 
-    /// One request for what is missing, then the checks, then the final name.
-    fn attempt(&self, file: &RemoteFile, received: &mut i64) -> Result<(), Fault> {
+    /// One request for what is missing, then the checks, then the final name. What may be to blame for a
+    /// fault is thrown away; `is_afresh` once it has been.
+    fn attempt(
+        &self,
+        file: &RemoteFile,
+        received: &mut i64,
+        is_afresh: &mut bool,
+    ) -> Result<(), Fault> {
         let path = self.cache.partial(file);
         let mut partial = Partial::open(&path).map_err(|error| self.unwritable(&error))?;
         if partial.bytes > file.bytes {
             partial.restart().map_err(|error| self.unwritable(&error))?;
         }
         let begun = partial.bytes;
-        if begun < file.bytes {
-            self.receive(file, &mut partial, received)?;
-        }
-        if let Some(checksum) = file.checksum() {
-            let unreadable = |error: io::Error| Fault::unreadable(self.hub.cache.root(), &error);
-            if let Some(message) = checksum.mismatch(&path).map_err(unreadable)? {
-                partial.restart().map_err(|error| self.unwritable(&error))?;
-                let fault = match begun {
-                    0 => Fault::lasting(message),
-                    _ => Fault::of_beginning(message),
+        match self.complete(file, &path, &mut partial, received) {
+            Err(fault) if fault.again == Again::Afresh => {
+                fs::remove_file(&path).map_err(|error| self.unwritable(&error))?;
+                // Where there was no beginning, or is none any more, it is not to blame.
+                let is_lasting = begun == 0 || mem::replace(is_afresh, true);
+                let again = if is_lasting {
+                    Again::Never
+                } else {
+                    fault.again
                 };
-                return Err(fault.with_hint(
-                    "the download was altered on its way; a proxy or HF_ENDPOINT may be to blame",
-                ));
+                return Err(Fault { again, ..fault });
             }
+            result => result?,
         }
         let finish = || {
             partial.file.sync_all()?;
             fs::rename(&path, self.cache.blob(file))
         };
         finish().map_err(|error| self.unwritable(&error))
+    }
+
+    /// Receives what is missing, and checks the whole.
+    fn complete(
+        &self,
+        file: &RemoteFile,
+        path: &Path,
+        partial: &mut Partial,
+        received: &mut i64,
+    ) -> Result<(), Fault> {
+        if partial.bytes < file.bytes {
+            self.receive(file, partial, received)?;
+        }
+        let unreadable = |error: io::Error| Fault::unreadable(self.hub.cache.root(), &error);
+        let mismatch = file.checksum().map(|checksum| checksum.mismatch(path));
+        match mismatch.transpose().map_err(unreadable)?.flatten() {
+            None => Ok(()),
+            Some(message) => Err(Fault::of_beginning(message).with_hint(
+                "the download was altered on its way; a proxy or HF_ENDPOINT may be to blame",
+            )),
+        }
     }
 
     /// Appends what the server sends.
@@ -267,7 +278,7 @@ struct Partial {
 
 impl Partial {
     fn open(path: &Path) -> io::Result<Self> {
-        let file = own(OpenOptions::new().create(true).append(true)).open(path)?;
+        let file = no_follow(OpenOptions::new().create(true).append(true)).open(path)?;
         let bytes = file.metadata()?.len();
         Ok(Self { file, bytes })
     }

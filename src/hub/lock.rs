@@ -12,7 +12,7 @@ pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// How a file of the cache is opened for writing: a link that somebody put in its place is not
 /// followed, and nobody is waited for at the other end of a pipe.
-pub(super) fn own(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn no_follow(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
 }
 
@@ -28,7 +28,7 @@ pub(super) fn lock(
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let file = own(OpenOptions::new().create(true).truncate(false).write(true)).open(path)?;
+    let file = no_follow(OpenOptions::new().create(true).truncate(false).write(true)).open(path)?;
     let mut waiting = Some(waiting);
     loop {
         match file.try_lock() {

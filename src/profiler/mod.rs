@@ -27,13 +27,11 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 
 pub use self::clock::Timestamp;
-pub use self::gpu::MAX_RECORD_BYTES;
 #[cfg(feature = "cuda")]
 pub(crate) use self::gpu::{cupti_version, driver_version};
 pub use self::nvtx::Nvtx;
-pub use self::recording::{MAX_LATENTS_BYTES, Profile};
+pub use self::recording::Profile;
 pub use self::schedule::{Extent, Window};
-pub use self::spans::MAX_RANGES;
 pub use self::trace::Trace;
 
 use self::gpu::Collector;

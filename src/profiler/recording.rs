@@ -15,7 +15,7 @@ use crate::human::mib;
 use crate::process::resident_host_bytes;
 
 /// Bytes of latents kept for their norms, which are computed after the run.
-pub const MAX_LATENTS_BYTES: usize = 256 << 20;
+const MAX_LATENTS_BYTES: usize = 256 << 20;
 
 /// What was recorded, and what should be known about it.
 #[derive(Debug)]

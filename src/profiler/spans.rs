@@ -18,7 +18,7 @@ use super::clock::Timestamp;
 use super::trace::{HostKind, HostRange, Inputs, Name};
 
 /// Ranges kept: 190 MB, and more than a run of 1000 steps of the full-size model opens.
-pub const MAX_RANGES: usize = 2 << 20;
+pub(super) const MAX_RANGES: usize = 2 << 20;
 
 /// The id of spans beyond [`MAX_RANGES`].
 const LOST: u64 = u64::MAX;

@@ -98,8 +98,7 @@ impl Parts {
             }
         }
         check_bytes(vocab_file, &vocab)?;
-        check_merges(merges_file, &vocab, &merges)?;
-        check_made((merges_file, &merges), (vocab_file, &vocab), &added)?;
+        check_merges((merges_file, &merges), (vocab_file, &vocab), &added)?;
 
         let mut contents = Vec::new();
         for (id, token) in added {
@@ -162,18 +161,30 @@ fn check_bytes(file: &str, vocab: &Vocab) -> Result<()> {
     Ok(())
 }
 
-/// A file of merges that was cut short at a line's end lacks the last: prompts would be read in other tokens.
-fn check_made(
+/// BPE's builder takes it for granted that the tokens of a merge exist. Where tokens are made by no merge, the
+/// file was cut short at a line's end: prompts would be read in other tokens.
+fn check_merges(
     (file, merges): (&str, &Merges),
     (vocab_file, vocab): (&str, &Vocab),
     added: &[(u32, Added)],
 ) -> Result<()> {
-    let made: HashSet<String> = merges.iter().map(|(a, b)| format!("{a}{b}")).collect();
-    let added: HashSet<&str> = added.iter().map(|(_, token)| &*token.content).collect();
-    let is_unmade = |token: &&String| {
-        let is_one_byte = token.chars().nth(1).is_none();
-        !is_one_byte && !made.contains(*token) && !added.contains(&***token)
-    };
+    let mut made: HashSet<&str> = added.iter().map(|(_, token)| &*token.content).collect();
+    let mut joined = String::new();
+    for (rank, (a, b)) in merges.iter().enumerate() {
+        joined.clear();
+        joined.push_str(a);
+        joined.push_str(b);
+        let known = |token: &str| {
+            vocab.get_key_value(token).ok_or_else(|| {
+                let message = format!("merge {rank} has {}, which is no token", quote(token));
+                fault(file, message)
+            })
+        };
+        known(a)?;
+        known(b)?;
+        made.insert(known(&joined)?.0);
+    }
+    let is_unmade = |token: &&String| token.chars().nth(1).is_some() && !made.contains(&***token);
     match vocab.keys().filter(is_unmade).count() {
         0 => Ok(()),
         count => Err(fault_with_hint(
@@ -182,23 +193,6 @@ fn check_made(
             INCOMPLETE,
         )),
     }
-}
-
-/// BPE's builder takes it for granted that the tokens of a merge exist.
-fn check_merges(file: &str, vocab: &Vocab, merges: &Merges) -> Result<()> {
-    let mut joined = String::new();
-    for (rank, (a, b)) in merges.iter().enumerate() {
-        joined.clear();
-        joined.push_str(a);
-        joined.push_str(b);
-        for token in [a, b, &joined] {
-            if !vocab.contains_key(token) {
-                let message = format!("merge {rank} has {}, which is no token", quote(token));
-                return Err(fault(file, message));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn taken(file: &str, id: u32, token: &str) -> Error {

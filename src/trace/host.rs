@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn a_place_is_around_a_range_and_no_call() {
+        let mut ranges = ranges(&[(0, 0, 100), (0, 10, 40), (0, 20, 30), (0, 50, 60)]);
+        ranges[1].kind = HostKind::Call;
+        let host = Host::new(&ranges);
+        assert_eq!(host.places, [None, Some(0), Some(0), Some(0)]);
+    }
+
+    #[test]
     fn ranges_that_overlap_in_part_count_no_time_twice() {
         let ranges = ranges(&[(0, 0, 10), (0, 5, 15), (0, 12, 20)]);
         let host = Host::new(&ranges);

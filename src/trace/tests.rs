@@ -62,6 +62,41 @@ fn pytorchs_traces_are_read() {
 }
 
 #[test]
+fn hidden_rows_do_not_widen_the_names_of_shown_ones() {
+    let kernel = |middle: &str, us: u32| {
+        let (head, tail) = ("a".repeat(100), "z".repeat(100));
+        format!(
+            r#"{{"ph": "X", "cat": "kernel", "name": "{head}{middle}{tail}", "ts": 0, "dur": {us}}}"#
+        )
+    };
+    let trace = format!(
+        r#"{{"traceEvents": [{}, {}]}}"#,
+        kernel("1", 2),
+        kernel("2", 1)
+    );
+    let report = report(&trace);
+    let widest = |top| {
+        let text = Text {
+            report: &report,
+            top,
+        }
+        .to_string();
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    };
+    assert!(widest(1) < widest(0));
+    let comparison = Comparison::new(report.clone(), report.clone());
+    let side_by_side = |top| {
+        let comparison = SideBySide {
+            comparison: &comparison,
+            top,
+        };
+        let text = comparison.to_string();
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    };
+    assert!(side_by_side(1) < side_by_side(0));
+}
+
+#[test]
 fn two_traces_side_by_side() {
     let base = report(TRACE);
     let slower = TRACE
@@ -130,6 +165,39 @@ fn what_is_launched_between_stages_is_in_neither() {
             "B: 0.080 ms, 0.020 idle, 32.0 %",
             "C: 0.070 ms, 0.020 idle, 28.0 %",
         ]
+    );
+}
+
+#[test]
+fn a_step_that_ends_with_work_of_no_length_waits_for_it() {
+    let range = |category: &str, name: &str, at: u32, dur: u32| {
+        format!(
+            r#"{{"ph": "X", "cat": "{category}", "name": "{name}", "pid": 9, "tid": 9, "ts": {at}, "dur": {dur}, "args": {{"correlation": {at}}}}}"#
+        )
+    };
+    let work = |category: &str, launched: u32, at: u32, dur: u32| {
+        let call = range("cuda_driver", "launch", launched, 1);
+        let args = format!(r#"{{"correlation": {launched}}}"#);
+        format!(
+            r#"{call}, {{"ph": "X", "cat": "{category}", "name": "work", "ts": {at}, "dur": {dur}, "args": {args}}}"#
+        )
+    };
+    let events = [
+        range("user_annotation", "ProfilerStep#1", 100, 90),
+        work("kernel", 101, 110, 20),
+        work("gpu_memset", 150, 170, 0),
+        range("user_annotation", "ProfilerStep#2", 200, 90),
+        work("kernel", 201, 210, 20),
+        work("gpu_memset", 250, 270, 0),
+    ];
+    let report = report(&format!(r#"{{"traceEvents": [{}]}}"#, events.join(", ")));
+    let steps = report.steps.iter().map(|step| {
+        let device = step.device.unwrap();
+        format!("{:.3} ms, {:.3} idle", device.span_ms, device.idle_ms)
+    });
+    assert_eq!(
+        steps.collect::<Vec<_>>(),
+        ["0.060 ms, 0.040 idle", "0.070 ms, 0.050 idle"]
     );
 }
 

@@ -36,4 +36,5 @@ mod absent;
 pub(super) use self::absent::{Collector, Session};
 
 /// Bytes of records kept: some eight million, 35 times what 50 steps of the full-size model make.
-pub const MAX_RECORD_BYTES: usize = 1 << 30;
+#[cfg(any(feature = "cuda", test))]
+const MAX_RECORD_BYTES: usize = 1 << 30;
