@@ -1,10 +1,10 @@
 //! Which files of a repository text-to-image needs, in the order in which they tell whether the rest
 //! is worth fetching.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::repository::Repository;
-use super::{Hub, Listing, Origin, Snapshot};
+use super::{Hub, Listing, Origin};
 use crate::config;
 use crate::error::Result;
 use crate::text::tokenizer;
@@ -21,24 +21,23 @@ pub fn cached(
     hub: &Hub,
     repository: &Repository,
     load_format: LoadFormat,
-) -> Result<Option<Snapshot>> {
-    let folder = hub.cached(repository, |folder| is_complete(folder, load_format))?;
-    Ok(folder.map(|folder| Snapshot { folder }))
+) -> Result<Option<PathBuf>> {
+    hub.cached(repository, |folder| is_complete(folder, load_format))
 }
 
 /// Finds what `load_format` needs of a checkpoint, or fetches all of it but the weights: what tells
-/// whether they are worth fetching. While they are missing, [`weights`] takes the listing.
+/// whether they are worth fetching. While they are missing, [`fetch_weights`] takes the listing.
 ///
 /// # Errors
 /// When the pipeline is not supported; when a file is missing, cannot be downloaded or cannot be
 /// written to the cache.
-pub fn settings(
+pub fn fetch_configs(
     hub: &Hub,
     repository: &Repository,
     load_format: LoadFormat,
-) -> Result<(Snapshot, Option<Listing>)> {
+) -> Result<(PathBuf, Option<Listing>)> {
     let listing = match hub.find(repository, |folder| is_complete(folder, load_format))? {
-        Origin::Cached(folder) => return Ok((Snapshot { folder }, None)),
+        Origin::Cached(folder) => return Ok((folder, None)),
         Origin::Hub(listing) => listing,
     };
     let folder = hub.fetch(repository, &listing, &[config::MODEL_INDEX])?;
@@ -52,15 +51,15 @@ pub fn settings(
     } else {
         Some(listing)
     };
-    Ok((Snapshot { folder }, missing))
+    Ok((folder, missing))
 }
 
-/// Fetches the weights of the commit whose [`settings`] are there.
+/// Fetches the weights of the commit whose [`fetch_configs`] are there.
 ///
 /// # Errors
 /// When it is not clear which files they are; when one cannot be downloaded or cannot be written to
 /// the cache.
-pub fn weights(hub: &Hub, repository: &Repository, listing: &Listing) -> Result<()> {
+pub fn fetch_weights(hub: &Hub, repository: &Repository, listing: &Listing) -> Result<()> {
     let folder = hub.cache_of(repository).snapshot_of(&listing.commit);
     let source = ModelSource::Folder(folder);
     let mut files = Vec::new();

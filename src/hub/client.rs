@@ -242,10 +242,12 @@ fn unreachable(uri: &Uri, error: &ureq::Error) -> Fault {
     let host = uri.host().unwrap_or_default();
     let fault = match error {
         // A certificate stays what it is.
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+        ureq::Error::Io(error) if error.to_string().contains("certificate") => {
             return Fault::lasting(format!("cannot reach {host}: {error}"))
                 .with_hint("SSL_CERT_FILE can name the certificates to trust");
         }
+        // No TLS on the other side.
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => Fault::lasting,
         ureq::Error::Io(_)
         | ureq::Error::Timeout(_)
         | ureq::Error::HostNotFound

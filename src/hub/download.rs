@@ -209,6 +209,7 @@ impl Downloads<'_> {
         partial: &mut Partial,
         received: &mut i64,
     ) -> Result<(), Fault> {
+        let begun = partial.bytes;
         let id = &self.repository.id;
         let response = (self.hub.client).get(id, self.commit, &file.name, partial.bytes)?;
         let status = response.status();
@@ -229,7 +230,8 @@ impl Downloads<'_> {
                     return Ok(());
                 }
                 return Err(Fault {
-                    progressed: partial.bytes - start >= PROGRESS_BYTES,
+                    // What was here before and has come again is no progress.
+                    progressed: partial.bytes.saturating_sub(begun) >= PROGRESS_BYTES,
                     ..Fault::passing(format!(
                         "broke off after {} of {} bytes{broke_off}",
                         partial.bytes, file.bytes

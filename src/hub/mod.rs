@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use self::cache::{Cache, RepositoryCache};
-pub use self::checkpoint::{cached, settings, weights};
+pub use self::checkpoint::{cached, fetch_configs, fetch_weights};
 use self::client::Client;
 pub use self::event::Event;
 use self::fault::{Attempts, Fault};
@@ -56,21 +56,6 @@ pub struct Hub {
     /// The variable that forbids requests.
     offline: Option<&'static str>,
     events: Sender<Event>,
-}
-
-/// A commit's files in the cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Where they are.
-    pub folder: PathBuf,
-}
-
-impl Snapshot {
-    /// The commit, which names the folder.
-    #[must_use]
-    pub fn commit(&self) -> Option<&str> {
-        self.folder.file_name()?.to_str()
-    }
 }
 
 /// Where a revision's files are to be had from.

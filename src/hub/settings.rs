@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::Uri;
 
 use crate::error::{Error, Result};
-use crate::files::read_bounded;
+use crate::files::{expand_home, read_bounded};
 
 /// Most bytes of a token's file; a token has less than a hundred, those of other hubs some thousand.
 const MAX_TOKEN_BYTES: u64 = 16_384;
@@ -89,10 +89,7 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
     /// A path, whose `~` is the home folder.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let path = PathBuf::from(self.get(name)?);
-        match (path.strip_prefix("~"), self.user_home()) {
-            (Ok(rest), Some(home)) => Some(home.join(rest)),
-            _ => Some(path),
-        }
+        Some(expand_home(path, self.user_home()))
     }
 
     fn user_home(&self) -> Option<PathBuf> {
@@ -127,8 +124,19 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
         };
         let endpoint = endpoint.to_string_lossy();
         let endpoint = endpoint.trim_end_matches('/');
-        let uri: Option<Uri> = endpoint.parse().ok();
-        if uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("https" | "http"))) {
+        let is_base = |uri: Uri| {
+            // What follows the host is a port, or what could be none.
+            let has_port = |host| {
+                uri.authority()?
+                    .as_str()
+                    .split_once(host)
+                    .map(|(_, port)| port)
+            };
+            let port = uri.host().and_then(has_port).unwrap_or_default();
+            matches!(uri.scheme_str(), Some("https" | "http"))
+                && (port.is_empty() || uri.port_u16().is_some())
+        };
+        if !endpoint.contains(['?', '#']) && endpoint.parse().is_ok_and(is_base) {
             return Ok(endpoint.to_owned());
         }
         let message = format!("HF_ENDPOINT `{endpoint}`: expected https://HOST");
@@ -253,7 +261,17 @@ mod tests {
             endpoint("http://localhost:8/").unwrap().endpoint,
             "http://localhost:8"
         );
-        for value in ["localhost", "ftp://host", "https://", "https://a b"] {
+        assert!(endpoint("https://user@[::1]:443/base").is_ok());
+        for value in [
+            "localhost",
+            "ftp://host",
+            "https://",
+            "https://a b",
+            "http://host:99999",
+            "http://host:",
+            "http://host?a=b",
+            "http://host#a",
+        ] {
             let error = endpoint(value).unwrap_err().to_string();
             assert!(error.starts_with("HF_ENDPOINT `"), "{error}");
         }
