@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use super::dump::Dump;
 use crate::error::Result;
 
-/// What takes less in a request after the first was done in the first.
+/// What takes less is noise of the clock, or was done in the first request for all.
 const LEAST_MS: f64 = 0.1;
 
 /// A baseline and what is compared with it; displayed as upstream's Markdown report.
@@ -37,7 +37,8 @@ impl Comparison {
     /// `limit_pct`, as a whole or in one stage.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] when a request lacks the stage, or a dump has more or fewer requests.
+    /// [`crate::Error::Input`] when a request lacks the stage, the first request's is too short to be
+    /// compared, or a dump has more or fewer requests.
     pub fn check(&self, stage: Option<&str>, limit_pct: f64) -> Result<Vec<Check>> {
         for dump in &self.new {
             dump.check_requests(&self.base)?;
@@ -62,6 +63,12 @@ impl Comparison {
                     _ => dump.duration_ms(stage),
                 };
                 let (base, new) = (ms(base)?, ms(dump)?);
+                if let Some(name) = stage
+                    && base.max(new) < LEAST_MS
+                {
+                    let why = format!("stage `{name}` took {new:.4} ms: too little to compare");
+                    return Err(dump.unusable(why));
+                }
                 // Decimal fractions are not exact: 1.1 is not above 1 by more than 10 %.
                 let limit = base * (100.0 + limit_pct) / 100.0 * (1.0 + 1e-12);
                 Ok(Check {
@@ -142,6 +149,17 @@ pub(super) mod tests {
         assert!(error.contains("denoising steps in it: 1, in "), "{error}");
         assert!(check(of_steps("1"), of_steps("1")).is_ok());
         assert!(check(of_steps("1"), of_steps("")).is_ok());
+
+        let old = |steps: usize| {
+            let steps: Vec<_> = (0..steps)
+                .map(|step| (format!("denoising_step_{step}"), 1.0))
+                .collect();
+            let steps: Vec<_> = steps.iter().map(|(name, ms)| (&**name, *ms)).collect();
+            dump("old.json", "", 1.0, &steps)
+        };
+        assert!(check(old(2), of_steps("1")).is_err());
+        assert!(check(old(2), old(3)).is_err());
+        assert!(check(old(2), of_steps("1, 1")).is_ok());
     }
 
     #[test]
@@ -160,6 +178,19 @@ pub(super) mod tests {
             let check = comparison(base, vec![dump("b.json", "", new, &[])]).check(None, limit);
             assert_eq!(check.unwrap()[0].regressed, regressed, "{new} at {limit} %");
         }
+    }
+
+    #[test]
+    fn a_stage_that_the_clock_cannot_tell_is_not_checked() {
+        let of_stage = |ms| dump("a.json", "", 100.0, &[("A", ms)]);
+        let check =
+            |base, new| comparison(of_stage(base), vec![of_stage(new)]).check(Some("A"), 5.0);
+        let error = check(0.0001, 0.004).unwrap_err().to_string();
+        assert!(
+            error.ends_with("stage `A` took 0.0040 ms: too little to compare"),
+            "{error}"
+        );
+        assert!(check(0.05, 0.2).unwrap()[0].regressed);
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Dump {
         if dump.total_ms == 0.0 {
             return Err(unusable(path, "total_duration_ms is 0"));
         }
+        let mut steps = 0;
         for Object(WireStage { name, duration_ms }) in wire.stages {
             let duration_ms = checked(path, &name, duration_ms)?;
             dump.add(
@@ -107,9 +108,13 @@ impl Dump {
                 },
                 duration_ms,
             );
+            steps += usize::from(is_step(&name));
             if dump.stages.len() > MAX_STAGES {
                 return Err(unusable(path, format!("more than {MAX_STAGES} stages")));
             }
+        }
+        if dump.steps == 0 {
+            dump.steps = steps;
         }
         Ok(dump)
     }
@@ -139,7 +144,7 @@ impl Dump {
             if own != others && own.min(others) > 0 {
                 let base = base.path.display();
                 let message = format!("{what} in it: {own}, in {base}: {others}");
-                return Err(unusable(&self.path, message));
+                return Err(self.unusable(message));
             }
         }
         Ok(())
@@ -161,16 +166,18 @@ impl Dump {
         };
         match self.stage(name) {
             Some(stage) if stage.duration_ms > 0.0 => Ok(stage.duration_ms),
-            Some(_) => Err(unusable(&self.path, format!("stage `{name}` took 0 ms"))),
+            Some(_) => Err(self.unusable(format!("stage `{name}` took 0 ms"))),
             None => {
                 let names: Vec<_> = self.stages.iter().map(|stage| &*stage.name).collect();
                 let names = names.join(", ");
-                Err(unusable(
-                    &self.path,
-                    format!("no stage `{name}`, found: {names}"),
-                ))
+                Err(self.unusable(format!("no stage `{name}`, found: {names}")))
             }
         }
+    }
+
+    /// What is wrong with it.
+    pub(super) fn unusable(&self, message: impl AsRef<str>) -> Error {
+        unusable(&self.path, message)
     }
 
     fn add(&mut self, name: &str, duration_ms: f64) {

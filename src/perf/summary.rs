@@ -1,4 +1,6 @@
-//! A run in seven numbers, for those who ask why it was slow.
+//! A run in one line, for those who ask why it was slow.
+
+use std::fmt;
 
 use super::report::{PerfReport, RequestRecord};
 use crate::pipeline::observer::Stage;
@@ -29,8 +31,38 @@ pub struct StepSummary {
     pub worst_ms: f64,
     /// Its number, from 0.
     pub worst_step: usize,
-    /// Its request, from 0.
-    pub worst_request: usize,
+    /// Its request, from 0, where there were several.
+    pub worst_request: Option<usize>,
+}
+
+impl fmt::Display for RunSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = |ms: f64| format!("{:.2} s", ms / 1e3);
+        write!(
+            f,
+            "load {}, text {}, denoise {}",
+            s(self.load_ms),
+            s(self.text_ms),
+            s(self.denoise_ms)
+        )?;
+        if let Some(steps) = &self.steps {
+            write!(
+                f,
+                " (median step {:.1} ms, worst {:.1} ms at step {}",
+                steps.median_ms, steps.worst_ms, steps.worst_step
+            )?;
+            match steps.worst_request {
+                Some(request) => write!(f, " of request {request})")?,
+                None => f.write_str(")")?,
+            }
+        }
+        write!(
+            f,
+            ", decode {}, save {}",
+            s(self.decode_ms),
+            s(self.save_ms)
+        )
+    }
 }
 
 impl PerfReport {
@@ -94,7 +126,7 @@ fn summarise_steps(records: &[&RequestRecord]) -> Option<StepSummary> {
         median_ms,
         worst_ms,
         worst_step,
-        worst_request,
+        worst_request: (records.len() > 1).then_some(worst_request),
     })
 }
 
@@ -115,12 +147,32 @@ mod tests {
                     median_ms: 25.0,
                     worst_ms: 50.0,
                     worst_step: 0,
-                    worst_request: 1,
+                    worst_request: Some(1),
                 }),
                 decode_ms: 8.0,
                 save_ms: 7.5,
             }
         );
+    }
+
+    #[test]
+    fn is_one_line() {
+        let mut summary = RunSummary {
+            load_ms: 1_234.0,
+            text_ms: 20.0,
+            denoise_ms: 35_004.0,
+            steps: summarise_steps(&[&record("id", &[3.0, 9.0, 1.0]), &record("id", &[])]),
+            decode_ms: 456.0,
+            save_ms: 70.0,
+        };
+        let (before, after) = (
+            "load 1.23 s, text 0.02 s, denoise 35.00 s",
+            ", decode 0.46 s, save 0.07 s",
+        );
+        let steps = " (median step 3.0 ms, worst 9.0 ms at step 1 of request 0)";
+        assert_eq!(summary.to_string(), format!("{before}{steps}{after}"));
+        summary.steps = None;
+        assert_eq!(summary.to_string(), format!("{before}{after}"));
     }
 
     #[test]
@@ -132,7 +184,7 @@ mod tests {
                 median_ms: 3.0,
                 worst_ms: 9.0,
                 worst_step: 1,
-                worst_request: 0,
+                worst_request: None,
             })
         );
         assert_eq!(summarise_steps(&[&record("id", &[])]), None);

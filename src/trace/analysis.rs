@@ -11,8 +11,8 @@ use super::report::{
 };
 use super::{gaps, names::NameId};
 
-const STAGE: &str = "STAGE ";
-const STEP: &str = "ProfilerStep#";
+pub(super) const STAGE: &str = "STAGE ";
+pub(super) const STEP: &str = "ProfilerStep#";
 
 /// A trace with what is derived from it.
 #[derive(Debug)]
@@ -195,7 +195,7 @@ impl<'a> Analysis<'a> {
                     total_ms,
                     mean_us: mean_us(total_ms, kernels.len() as u64),
                     share_pct: percent(total_ms, all_ms),
-                    occupancy_pct: occupancy(kernels.into_iter()),
+                    occupancy_pct: occupancy(kernels.into_iter()).map(|(mean, _)| mean),
                 };
                 (total_ms, row)
             });
@@ -282,6 +282,7 @@ impl DeviceUse {
         let (busy_ms, idle_ms) = (ms(busy.busy_ns()), ms(busy.idle_ns()));
         let kernels = work.clone().filter(|work| work.kind == WorkKind::Kernel);
         let count = kernels.clone().count() as u64;
+        let occupancy = occupancy(kernels);
         Self {
             span_ms: busy_ms + idle_ms,
             busy_ms,
@@ -289,22 +290,24 @@ impl DeviceUse {
             busy_pct: percent(busy_ms, busy_ms + idle_ms),
             kernels: count,
             copies: work.count() as u64 - count,
-            occupancy_pct: occupancy(kernels),
+            occupancy_pct: occupancy.map(|(mean, _)| mean),
+            occupancy_known_pct: occupancy.map(|(_, known)| known),
         }
     }
 }
 
-/// Mean of what is known, weighted by time.
-fn occupancy<'a>(kernels: impl Iterator<Item = &'a Work>) -> Option<f64> {
-    let mut weight = 0.0;
-    let mut sum = 0.0;
+/// Mean of what is known, weighted by time, and for how much of the time it is.
+fn occupancy<'a>(kernels: impl Iterator<Item = &'a Work>) -> Option<(f64, f64)> {
+    let (mut all, mut known, mut sum) = (0.0, 0.0, 0.0);
     for kernel in kernels {
+        let duration = ms(kernel.span.duration());
+        all += duration;
         if let Some(occupancy) = kernel.occupancy_pct {
-            weight += ms(kernel.span.duration());
-            sum += ms(kernel.span.duration()) * f64::from(occupancy);
+            known += duration;
+            sum += duration * f64::from(occupancy);
         }
     }
-    (weight > 0.0).then(|| sum / weight)
+    (known > 0.0).then(|| (sum / known, percent(known, all)))
 }
 
 fn group_by<T, K: Eq + Hash>(

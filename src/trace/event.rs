@@ -3,27 +3,29 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::names::{NameId, Names};
+use super::recorded::Span;
+use crate::weights::Object;
 
 /// Beyond 60 years a time is none. An event may begin and last that long, before the epoch, too: the
 /// difference of two ends is three times this, which fits.
 const MAX_NS: f64 = 2e18;
 
-/// An event.
-#[derive(Debug, Clone, Copy)]
+/// An event; times are in microseconds.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Event {
+    #[serde(rename = "ph")]
     pub(super) phase: Phase,
+    #[serde(rename = "cat")]
     pub(super) category: Category,
-    pub(super) name: NameId,
-    /// Where the row is a number.
-    pub(super) pid: Option<i64>,
-    pub(super) tid: Option<i64>,
-    /// Nanoseconds.
-    pub(super) at: i64,
-    pub(super) duration: i64,
-    pub(super) args: Args,
+    pub(super) name: String,
+    pid: Number,
+    tid: Number,
+    ts: f64,
+    dur: f64,
+    args: Option<Object<Args>>,
 }
 
 /// What an event is.
@@ -59,171 +61,71 @@ pub(super) enum Category {
     Other,
 }
 
-/// The arguments of an event.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Args {
-    pub(super) correlation: Option<u32>,
-    pub(super) bytes: u64,
-    pub(super) occupancy_pct: Option<f32>,
-    /// Bytes in tensors on a device.
-    pub(super) device_allocated: Option<u64>,
-    /// Bytes of the process in memory.
-    pub(super) host_resident: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum Key {
-    Ph,
-    Cat,
-    Name,
-    Pid,
-    Tid,
-    Ts,
-    Dur,
-    Args,
-    #[serde(other)]
-    Other,
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier)]
-enum ArgKey {
-    #[serde(rename = "correlation")]
-    Correlation,
-    #[serde(rename = "bytes")]
-    Bytes,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    correlation: Number,
+    bytes: Number,
     #[serde(rename = "est. achieved occupancy %")]
-    Occupancy,
+    occupancy: Number,
     #[serde(rename = "warps per SM")]
-    Warps,
+    warps: Number,
     #[serde(rename = "Total Allocated")]
-    Allocated,
+    allocated: Number,
     #[serde(rename = "Device Type")]
-    DeviceType,
+    device_type: Number,
     #[serde(rename = "resident MiB")]
-    Resident,
-    #[serde(other)]
-    Other,
+    resident: Number,
 }
 
-/// Reads an event; its name goes into the names.
-pub(super) struct EventSeed<'a>(pub(super) &'a mut Names);
-
-impl<'de> DeserializeSeed<'de> for EventSeed<'_> {
-    type Value = Event;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Event, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for EventSeed<'_> {
-    type Value = Event;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an event")
+impl Event {
+    pub(super) fn span(&self) -> Span {
+        let start = nanoseconds(self.ts);
+        let end = start.saturating_add(nanoseconds(self.dur).max(0));
+        Span { start, end }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Event, A::Error> {
-        let mut event = Event {
-            phase: Phase::Other,
-            category: Category::Other,
-            name: self.0.id(""),
-            pid: None,
-            tid: None,
-            at: 0,
-            duration: 0,
-            args: Args::default(),
-        };
-        while let Some(key) = map.next_key()? {
-            match key {
-                Key::Ph => event.phase = map.next_value()?,
-                Key::Cat => event.category = map.next_value()?,
-                Key::Name => event.name = map.next_value_seed(NameSeed(self.0))?,
-                Key::Pid => event.pid = map.next_value::<Number>()?.integer(),
-                Key::Tid => event.tid = map.next_value::<Number>()?.integer(),
-                Key::Ts => event.at = nanoseconds(map.next_value()?),
-                Key::Dur => event.duration = nanoseconds(map.next_value()?),
-                Key::Args => event.args = map.next_value::<Option<_>>()?.unwrap_or_default(),
-                Key::Other => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(event)
-    }
-}
-
-impl<'de> Deserialize<'de> for Args {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ArgsVisitor)
-    }
-}
-
-struct ArgsVisitor;
-
-impl<'de> Visitor<'de> for ArgsVisitor {
-    type Value = Args;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("arguments")
+    /// Process and thread; rows with other names than numbers are no threads.
+    pub(super) fn row(&self) -> Option<(i64, i64)> {
+        self.pid.integer().zip(self.tid.integer())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Args, A::Error> {
-        let mut args = Args::default();
-        let (mut allocated, mut device_type, mut warps) = (None, None, None);
-        while let Some(key) = map.next_key()? {
-            if matches!(key, ArgKey::Other) {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            let number: Number = map.next_value()?;
-            match key {
-                ArgKey::Correlation => args.correlation = number.positive(),
-                ArgKey::Bytes => args.bytes = number.bytes(1.0).unwrap_or(0),
-                ArgKey::Occupancy => args.occupancy_pct = number.percent(),
-                ArgKey::Warps => warps = number.0,
-                ArgKey::Allocated => allocated = number.bytes(1.0),
-                ArgKey::DeviceType => device_type = number.integer(),
-                ArgKey::Resident => args.host_resident = number.bytes(1024.0 * 1024.0),
-                ArgKey::Other => {}
-            }
-        }
-        // Kineto writes 0 where it could not tell; one warp of 64 is 2 % already.
-        if warps >= Some(1.0) {
-            args.occupancy_pct = args.occupancy_pct.filter(|percent| *percent > 0.0);
-        }
-        if device_type == Some(1) {
-            args.device_allocated = allocated;
-        }
-        Ok(args)
-    }
-}
-
-/// Interns a string.
-struct NameSeed<'a>(&'a mut Names);
-
-impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
-    type Value = NameId;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<NameId, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NameSeed<'_> {
-    type Value = NameId;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
+    fn arg<T>(&self, get: impl FnOnce(&Args) -> Option<T>) -> Option<T> {
+        self.args.as_ref().and_then(|Object(args)| get(args))
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<NameId, E> {
-        Ok(self.0.id(name))
+    pub(super) fn correlation(&self) -> Option<u32> {
+        self.arg(|args| args.correlation.positive())
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.arg(|args| args.bytes.bytes(1.0)).unwrap_or(0)
+    }
+
+    pub(super) fn occupancy_pct(&self) -> Option<f32> {
+        self.arg(|args| {
+            // Kineto writes 0 where it could not tell; one warp of 64 is 2 % already.
+            let is_told = args.warps.0 < Some(1.0);
+            (args.occupancy.percent()).filter(|percent| is_told || *percent > 0.0)
+        })
+    }
+
+    /// Bytes in tensors on a device.
+    pub(super) fn device_allocated(&self) -> Option<u64> {
+        self.arg(|args| {
+            let is_device = args.device_type.integer() == Some(1);
+            args.allocated.bytes(1.0).filter(|_| is_device)
+        })
+    }
+
+    /// Bytes of the process in memory.
+    pub(super) fn host_resident(&self) -> Option<u64> {
+        self.arg(|args| args.resident.bytes(1024.0 * 1024.0))
     }
 }
 
 /// A number, or something else that is passed over: old traces have text in its place.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Number(Option<f64>);
 
 #[expect(

@@ -4,6 +4,7 @@
 //! It knows the file format only, not this program's profiler, and reads PyTorch's traces as well.
 
 mod analysis;
+mod bounded;
 mod compare;
 mod device;
 mod event;
@@ -17,7 +18,7 @@ mod read;
 mod recorded;
 pub mod report;
 mod rows;
-mod strings;
+
 mod svg;
 mod table;
 #[cfg(test)]

@@ -12,15 +12,20 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use super::event::{Category, Event, EventSeed, Phase};
+use super::analysis::{STAGE, STEP};
+use super::bounded::Bounded;
+use super::event::{Category, Event, Phase};
 use super::recorded::{HostKind, HostRange, MemorySample, Recorded, Span, Work, WorkKind};
-use super::strings::ShortStrings;
 use crate::error::{Error, Result};
+use crate::human::printable;
+use crate::weights::Object;
 
 /// What is kept and worked out of so many takes 2 GB (3.1 GB were measured at 24 million); no viewer shows a
 /// tenth of them.
 const MAX_EVENTS: u64 = 15_000_000;
 const MAX_NAMES_BYTES: usize = 128 << 20;
+/// Stages and steps, each of which has rows and bars; a run has 1000 steps at most.
+const MAX_PARTS: usize = 10_000;
 const MAX_DEVICES: usize = 64;
 /// What the parser holds of the file at once.
 const MAX_STRING_BYTES: usize = 16 << 20;
@@ -51,7 +56,7 @@ fn open(path: &Path) -> std::io::Result<impl Read> {
     } else {
         Box::new(file)
     };
-    let json = ShortStrings::new(json, MAX_STRING_BYTES);
+    let json = Bounded::new(json, MAX_STRING_BYTES);
     Ok(BufReader::with_capacity(BUFFER_BYTES, json))
 }
 
@@ -73,6 +78,10 @@ pub(super) fn parse(json: impl Read) -> serde_json::Result<Recorded> {
         recorded.window = (spans().map(|span| span.start).min())
             .zip(spans().map(|span| span.end).max())
             .map(|(start, end)| Span { start, end });
+        if recorded.window.is_none() && recorded.count > 0 {
+            let message = "no range of a kind that is known (cpu_op, user_annotation, kernel, ...)";
+            return Err(serde_json::Error::custom(message));
+        }
     }
     Ok(recorded)
 }
@@ -82,6 +91,8 @@ pub(super) fn parse(json: impl Read) -> serde_json::Result<Recorded> {
 struct Top {
     recorded: Recorded,
     rows: HashMap<(i64, i64), u32>,
+    /// Stages and steps so far.
+    parts: usize,
 }
 
 #[derive(Deserialize)]
@@ -152,7 +163,7 @@ impl<'de> Visitor<'de> for Devices<'_> {
                 let message = format!("more than {MAX_DEVICES} devices");
                 return Err(A::Error::custom(message));
             }
-            self.0.extend(name);
+            self.0.extend(name.as_deref().map(printable));
         }
         Ok(())
     }
@@ -177,7 +188,7 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        while let Some(event) = list.next_element_seed(EventSeed(&mut self.0.recorded.names))? {
+        while let Some(Object(event)) = list.next_element()? {
             self.0.add(&event);
             let recorded = &self.0.recorded;
             if recorded.count > MAX_EVENTS {
@@ -186,6 +197,10 @@ impl<'de> Visitor<'de> for List<'_> {
             }
             if recorded.names.bytes > MAX_NAMES_BYTES {
                 return Err(A::Error::custom("too many different names"));
+            }
+            if self.0.parts > MAX_PARTS {
+                let message = format!("more than {MAX_PARTS} stages and steps");
+                return Err(A::Error::custom(message));
             }
         }
         Ok(())
@@ -196,10 +211,7 @@ impl Top {
     /// Keeps what is reported on.
     fn add(&mut self, event: &Event) {
         self.recorded.count += 1;
-        let span = Span {
-            start: event.at,
-            end: event.at.saturating_add(event.duration.max(0)),
-        };
+        let span = event.span();
         let recorded = &mut self.recorded;
         match (event.phase, event.category) {
             (Phase::Range, Category::Trace) => recorded.window = Some(span),
@@ -214,10 +226,10 @@ impl Top {
             (Phase::Range, Category::GpuMemcpy) => self.add_work(WorkKind::Copy, span, event),
             (Phase::Range, Category::GpuMemset) => self.add_work(WorkKind::Set, span, event),
             (Phase::Instant | Phase::Counter, _) => {
-                let on_device = event.args.device_allocated;
-                if let Some(bytes) = on_device.or(event.args.host_resident) {
+                let on_device = event.device_allocated();
+                if let Some(bytes) = on_device.or(event.host_resident()) {
                     recorded.memory.push(MemorySample {
-                        at: event.at,
+                        at: span.start,
                         bytes,
                         on_device: on_device.is_some(),
                     });
@@ -228,17 +240,18 @@ impl Top {
     }
 
     fn add_host(&mut self, kind: HostKind, span: Span, event: &Event) {
-        // Rows with other names than numbers are no threads.
-        let (Some(pid), Some(tid)) = (event.pid, event.tid) else {
+        let Some(row) = event.row() else {
             return;
         };
+        let is_part = event.name.starts_with(STAGE) || event.name.starts_with(STEP);
+        self.parts += usize::from(is_part && kind == HostKind::Annotation);
         let next = u32::try_from(self.rows.len()).unwrap_or(u32::MAX);
         self.recorded.host.push(HostRange {
-            row: *self.rows.entry((pid, tid)).or_insert(next),
+            row: *self.rows.entry(row).or_insert(next),
             span,
             kind,
-            name: event.name,
-            correlation: event.args.correlation,
+            name: self.recorded.names.id(&event.name),
+            correlation: event.correlation(),
         });
     }
 
@@ -246,10 +259,10 @@ impl Top {
         self.recorded.work.push(Work {
             span,
             kind,
-            name: event.name,
-            correlation: event.args.correlation,
-            bytes: event.args.bytes,
-            occupancy_pct: event.args.occupancy_pct,
+            name: self.recorded.names.id(&event.name),
+            correlation: event.correlation(),
+            bytes: event.bytes(),
+            occupancy_pct: event.occupancy_pct(),
         });
     }
 }

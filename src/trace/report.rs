@@ -81,8 +81,10 @@ pub struct DeviceUse {
     pub kernels: u64,
     /// Copies and sets.
     pub copies: u64,
-    /// Occupancy that kernels achieved, weighted by their time.
+    /// Estimated occupancy of the kernels of which it is known, weighted by their time.
     pub occupancy_pct: Option<f64>,
+    /// Their share of all kernels' time.
+    pub occupancy_known_pct: Option<f64>,
 }
 
 /// An operator.

@@ -202,6 +202,23 @@ fn a_step_that_ends_with_work_of_no_length_waits_for_it() {
 }
 
 #[test]
+fn occupancy_is_told_with_how_much_of_it_is_known() {
+    let kernel = |dur, args| {
+        format!(
+            r#"{{"ph": "X", "cat": "kernel", "name": "k", "ts": 0, "dur": {dur}, "args": {args}}}"#
+        )
+    };
+    let known = kernel(300, r#"{"est. achieved occupancy %": 90}"#);
+    let trace = format!(r#"{{"traceEvents": [{known}, {}]}}"#, kernel(700, "{}"));
+    let report = report(&trace);
+    let device = report.device.unwrap();
+    assert_eq!(device.occupancy_pct, Some(90.0));
+    assert_eq!(device.occupancy_known_pct, Some(30.0));
+    let told = "; est. occupancy 90.0 % (known for 30.0 % of the kernels' time)\n";
+    assert!(text(&report).contains(told));
+}
+
+#[test]
 fn no_occupancy_is_not_an_occupancy_of_nothing() {
     let occupancy = |warps: &str| {
         let args = format!(r#"{{"est. achieved occupancy %": 0, "warps per SM": {warps}}}"#);
@@ -229,7 +246,11 @@ fn what_is_no_trace_is_an_error() {
         ("[]", "expected an object with `traceEvents`"),
         ("{\"steps\": []}", "missing field `traceEvents`"),
         ("{\"traceEvents\": {}}", "expected a list of events"),
-        ("{\"traceEvents\": [1]}", "expected an event"),
+        ("{\"traceEvents\": [1]}", "expected an object"),
+        (
+            r#"{"traceEvents": [{"ph": "X", "cat": "other", "name": "a", "dur": 5}]}"#,
+            "no range of a kind that is known",
+        ),
         (
             "{\"traceEvents\": [{\"ph\": \"X\", \"ts\": \"soon\"}]}",
             "expected f64",
@@ -247,6 +268,15 @@ fn what_is_no_trace_is_an_error() {
     );
     let error = parse(many.as_bytes()).unwrap_err().to_string();
     assert!(error.contains("more than 64 devices"), "{error}");
+    let step =
+        r#"{"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#1", "pid": 1, "tid": 1},"#;
+    let steps = step.repeat(10_001);
+    let steps = format!("{{\"traceEvents\": [{}]}}", steps.trim_end_matches(','));
+    let error = parse(steps.as_bytes()).unwrap_err().to_string();
+    assert!(
+        error.contains("more than 10000 stages and steps"),
+        "{error}"
+    );
     let nested = format!("{{\"traceEvents\": [{}", "[".repeat(100_000));
     assert!(parse(nested.as_bytes()).is_err());
 }

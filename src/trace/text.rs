@@ -83,8 +83,11 @@ fn write_heading(report: &Report, f: &mut String) -> fmt::Result {
             counted(device.kernels, "kernel", "kernels"),
             counted(device.copies, "copy", "copies")
         )?;
-        if let Some(occupancy) = device.occupancy_pct {
-            write!(f, "; achieved occupancy {}", percent(occupancy))?;
+        if let (Some(mean), Some(known)) = (device.occupancy_pct, device.occupancy_known_pct) {
+            write!(f, "; est. occupancy {}", percent(mean))?;
+            if known < 99.0 {
+                write!(f, " (known for {} of the kernels' time)", percent(known))?;
+            }
         }
         writeln!(f)?;
     }
