@@ -138,6 +138,14 @@ impl Error {
         }
     }
 
+    /// Standard output takes no more.
+    pub fn stdout(why: impl std::fmt::Display) -> Self {
+        Self::Output {
+            path: "standard output".into(),
+            message: why.to_string(),
+        }
+    }
+
     /// A usage error without a hint.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::Usage {

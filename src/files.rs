@@ -141,6 +141,15 @@ pub fn cache_folder() -> Option<PathBuf> {
     Some(cache.join("qwen-gen"))
 }
 
+/// `path`, with the home folder in place of a leading `~`.
+#[must_use]
+pub fn expand_home(path: PathBuf, home: Option<PathBuf>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
+}
+
 /// Free bytes of the file system that `path` is on, or would be once it is made; `None` where the
 /// system does not tell.
 #[must_use]
@@ -149,22 +158,26 @@ pub fn free_space(path: &Path) -> Option<u64> {
     Some(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-/// Whether a write to either path replaces the other's file, which need not be there yet.
+/// Where a write to `path` goes, whose file need not be there yet: the same for all names of a place.
+/// `None` where the system does not tell.
+#[must_use]
+pub fn place(path: &Path) -> Option<PathBuf> {
+    let path = target_of(path);
+    let there = existing(&path);
+    let rest = path.strip_prefix(there).unwrap_or(&path);
+    let mut place = there.canonicalize().ok()?;
+    for part in rest.components() {
+        match part {
+            Component::ParentDir => drop(place.pop()),
+            part => place.push(part),
+        }
+    }
+    Some(place)
+}
+
+/// Whether a write to either path replaces the other's file.
 #[must_use]
 pub fn is_same_place(a: &Path, b: &Path) -> bool {
-    let place = |path: &Path| {
-        let path = target_of(path);
-        let there = existing(&path);
-        let rest = path.strip_prefix(there).unwrap_or(&path);
-        let mut place = there.canonicalize().ok()?;
-        for part in rest.components() {
-            match part {
-                Component::ParentDir => drop(place.pop()),
-                part => place.push(part),
-            }
-        }
-        Some(place)
-    };
     place(a).is_some_and(|a| Some(a) == place(b))
 }
 

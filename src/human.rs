@@ -1,36 +1,26 @@
 //! Text for people.
 
-use std::fmt::Write as _;
-
 /// Longest text of somebody else that is repeated, in characters.
 const MAX_CHARS: usize = 300;
 
 /// Escapes control characters and cuts long text in its middle, so that the place at the end of
 /// a parser's message survives.
 pub(crate) fn printable(text: &str) -> String {
-    let chars = text.chars().count();
-    let mut result = String::with_capacity(text.len().min(4 * MAX_CHARS));
-    for (i, c) in text.chars().enumerate() {
-        if chars > MAX_CHARS && i == MAX_CHARS / 2 {
-            result.push('…');
-        }
-        if chars <= MAX_CHARS || i < MAX_CHARS / 2 || i >= chars - MAX_CHARS / 2 {
-            if c.is_control() {
-                // Writing to a string cannot fail.
-                let _ = write!(result, "{}", c.escape_default());
-            } else {
-                result.push(c);
-            }
-        }
+    const HALF: usize = MAX_CHARS / 2;
+    let mut chars = text.char_indices().map(|(at, _)| at);
+    match (chars.nth(HALF), chars.nth_back(HALF - 1)) {
+        (Some(head), Some(tail)) => escaped(&text[..head]) + "…" + &escaped(&text[tail..]),
+        _ => escaped(text),
     }
-    result
 }
 
-/// Escapes control characters, which a terminal would obey.
+/// Escapes what a terminal would obey: control characters, ends of lines, marks that turn the order of
+/// text.
 pub(crate) fn escaped(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns {
             result.extend(c.escape_default());
         } else {
             result.push(c);
@@ -60,7 +50,10 @@ mod tests {
 
     #[test]
     fn escapes_what_a_terminal_would_obey() {
-        let (text, safe) = ("a\u{1b}[31m\nb — ü", "a\\u{1b}[31m\\nb — ü");
+        let (text, safe) = (
+            "a\u{1b}[31m\nb\u{202e}c — ü",
+            "a\\u{1b}[31m\\nb\\u{202e}c — ü",
+        );
         assert_eq!(printable(text), safe);
         assert_eq!(escaped(text), safe);
     }

@@ -61,11 +61,7 @@ fn said(message: &clap::Error) -> ExitCode {
         _ if message.use_stderr() => ExitCode::from(USAGE),
         // A closed pipe is no reason to fail.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let error = Error::Output {
-                path: "standard output".into(),
-                message: error.to_string(),
-            };
-            Console::error(&error.into());
+            Console::error(&Error::stdout(error).into());
             ExitCode::from(FAILED)
         }
         _ => ExitCode::from(DONE),

@@ -31,45 +31,7 @@ impl FlowMatchSchedule {
         if num_inference_steps == 0 {
             return Err(Error::usage("--num-inference-steps must be at least 1"));
         }
-        Self::shifted(config, image_seq_len, linspace_to_zero(num_inference_steps))
-    }
-
-    /// The schedule of the caller's sigmas, which are shifted like the evenly spaced ones.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] unless the sigmas decrease within `(0, 1]`; [`Error::Checkpoint`] when the
-    /// settings turn them into something that does not decrease.
-    pub fn from_sigmas(
-        config: &SchedulerConfig,
-        image_seq_len: usize,
-        sigmas: &[f64],
-    ) -> Result<Self> {
-        let sigmas: Vec<f32> = sigmas.iter().copied().map(to_f32).collect();
-        if sigmas.is_empty() || !decrease_in_unit_range(&sigmas) {
-            return Err(Error::usage(
-                "sigmas must decrease from at most 1 and stay above 0",
-            ));
-        }
-        Self::shifted(config, image_seq_len, sigmas)
-    }
-
-    /// Number of steps, `n`.
-    #[must_use]
-    pub fn num_steps(&self) -> usize {
-        self.timesteps.len()
-    }
-
-    /// What the transformer is given before each step: `timesteps / 1000`, `[n]`.
-    #[must_use]
-    pub fn timesteps_scaled(&self) -> Vec<f32> {
-        self.timesteps.iter().map(|t| t / 1000.0).collect()
-    }
-
-    fn shifted(
-        config: &SchedulerConfig,
-        image_seq_len: usize,
-        mut sigmas: Vec<f32>,
-    ) -> Result<Self> {
+        let mut sigmas = linspace_to_zero(num_inference_steps);
         if config.use_dynamic_shifting {
             let mu = mu(config, image_seq_len);
             let e = to_f32(match config.time_shift_type {
@@ -100,6 +62,18 @@ impl FlowMatchSchedule {
         let timesteps = sigmas.iter().map(|s| s * scale).collect();
         sigmas.push(0.0);
         Ok(Self { sigmas, timesteps })
+    }
+
+    /// Number of steps, `n`.
+    #[must_use]
+    pub fn num_steps(&self) -> usize {
+        self.timesteps.len()
+    }
+
+    /// What the transformer is given before each step: `timesteps / 1000`, `[n]`.
+    #[must_use]
+    pub fn timesteps_scaled(&self) -> Vec<f32> {
+        self.timesteps.iter().map(|t| t / 1000.0).collect()
     }
 }
 
@@ -265,21 +239,6 @@ mod tests {
     fn refuses_zero_steps() {
         let error = FlowMatchSchedule::new(&qwen_image(), 4096, 0).unwrap_err();
         assert!(matches!(error, Error::Usage { .. }));
-    }
-
-    #[test]
-    fn refuses_sigmas_that_do_not_decrease_to_zero() {
-        for sigmas in [
-            &[][..],
-            &[1.1, 0.5],
-            &[1.0, 0.5, 0.5],
-            &[0.5, 0.8],
-            &[1.0, 0.0],
-            &[1.0, f64::NAN],
-        ] {
-            let error = FlowMatchSchedule::from_sigmas(&qwen_image(), 4096, sigmas).unwrap_err();
-            assert!(matches!(error, Error::Usage { .. }), "{sigmas:?}");
-        }
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn help_comes_at_once_and_fits_any_terminal() {
             started.elapsed()
         })
         .min();
-    assert!(fastest.unwrap() < Duration::from_millis(20), "{fastest:?}");
+    // 2 ms on an idle machine.
+    assert!(fastest.unwrap() < Duration::from_millis(200), "{fastest:?}");
     for columns in ["0", "1", "7", "1000", "x"] {
         let mut command = scratch.command(&["generate", "--help"]);
         program::Run::of(command.env("COLUMNS", columns)).success();

@@ -84,13 +84,14 @@ fn a_sound_model_is_measured_by_its_headers() {
 }
 
 #[test]
-fn a_repository_that_is_not_cached_is_not_asked_for() {
+fn a_folder_that_generate_could_not_make_is_a_refusal() {
     let scratch = Scratch::new();
-    let mut command = scratch.command(&["doctor", "--model-path", "test/tiny"]);
-    command.env("HF_HOME", scratch.path("hf"));
-    let run = Run::of(&mut command).success();
-    let line = "\nmodel      test/tiny: not in the cache; generate would download it\n";
-    assert!(run.stdout.contains(line), "{}", run.stdout);
+    scratch.write("outputs", "");
+    let run = doctor(&scratch, &["--device", "cpu"]);
+    assert_eq!(run.code, Some(1));
+    let last = run.stdout.lines().last().unwrap_or_default();
+    assert!(last.starts_with("generate   would be refused: "), "{last}");
+    assert!(last.contains("outputs"), "{last}");
 }
 
 /// A plan that does not fit is a refusal: it is shown, and the last line says what is missing.

@@ -6,6 +6,7 @@
 mod program;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -72,18 +73,34 @@ fn outputs_are_checked_before_the_model_is_looked_at() {
 #[test]
 fn two_outputs_do_not_go_to_one_place() {
     let scratch = Scratch::new();
-    let error = scratch
-        .generate(&[
-            "--output-file-path",
-            "a/b.png",
-            "--perf-dump-path",
-            "a/../a/b.png",
-        ])
-        .failure(2);
-    assert_eq!(
-        error,
-        "error: --perf-dump-path a/../a/b.png: a picture or trace goes there"
+    let refused = |args: &[&str], one: &str, other: &str| {
+        let error = scratch.generate(args).failure(2);
+        let why = "outputs of this run, and only one can be there";
+        assert_eq!(error, format!("error: {one} and {other}: {why}"));
+    };
+    let args = ["--output-file-path", "a/b.png", "--perf-dump-path"];
+    let (same, inside) = ("a/../a/b.png", "a/b.png/p.json");
+    refused(&[&args[..], &[same]].concat(), same, "a/b.png");
+    refused(&[&args[..], &[inside]].concat(), "a/b.png", inside);
+    let args = [
+        "--output-file-path",
+        "a.json/b.png",
+        "--perf-dump-path",
+        "a.json",
+    ];
+    refused(&args, "a.json", "a.json/b.png");
+    let (folder, name) = ("logs", "logs/r-5_steps-global-rank0.trace.json.gz");
+    let args = ["--perf-dump-path", folder, "--profile", "--request-id", "r"];
+    refused(
+        &[&args[..], &["--num-inference-steps", "7"]].concat(),
+        folder,
+        name,
     );
+    fs::create_dir(scratch.path("o")).unwrap();
+    symlink("c_1.png", scratch.path("o/c_0.png")).unwrap();
+    let args = ["--output-file-path", "o/c.png", "--num-outputs", "2"];
+    refused(&args, "o/c_0.png", "o/c_1.png");
+    assert_eq!(scratch.names("."), ["o/", "o/c_0.png"]);
 }
 
 #[test]
@@ -275,13 +292,18 @@ fn what_was_done_before_a_failure_is_told_and_stays() {
     let told = "error: the pictures are complete, the perf dump is not: cannot write perf.json: ";
     assert!(error.starts_with(told), "{error}");
     assert!(!scratch.path("perf.json").exists());
+    let run = scratch.generate_within("-f 0", &[&dump[..], &["--json"]].concat());
+    assert_eq!(run.code, Some(1));
+    assert_eq!(run.json()["perf_dump_path"], Value::Null);
 }
 
 #[test]
 fn memory_that_runs_out_is_an_error() {
     let scratch = Scratch::new();
     let size = ["--width", "4096", "--height", "4096"];
-    let error = scratch.generate_within("-v 120000", &size).failure(1);
+    // The stacks of many threads would be what does not fit.
+    let limits = "-v 120000; export RAYON_NUM_THREADS=2";
+    let error = scratch.generate_within(limits, &size).failure(1);
     assert!(error.starts_with("error: out of memory: "), "{error}");
     assert_eq!(scratch.names("outputs"), [""; 0]);
 }

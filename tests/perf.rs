@@ -65,7 +65,7 @@ fn without_measurements(dump: &str) -> String {
     dump.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Checks the record's sums; a step more or less of the clock's resolution is no matter.
+/// Checks the record's sums. Between stages the console writes, which takes what the reader of its pipe takes.
 fn check_sums(record: &Value, steps: usize) {
     let stages = record["steps"].as_array().unwrap();
     assert!(stages.iter().map(|stage| &stage["name"]).eq(STAGES));
@@ -79,10 +79,7 @@ fn check_sums(record: &Value, steps: usize) {
     let sum = |records: &[Value]| records.iter().map(|r| ms(&r["duration_ms"])).sum::<f64>();
     let total = ms(&record["total_duration_ms"]);
     let (all_stages, denoising) = (sum(stages), ms(&stages[4]["duration_ms"]));
-    assert!(
-        all_stages <= total && all_stages > 0.95 * total - 5.0,
-        "{all_stages} of {total}"
-    );
+    assert!(all_stages <= total, "{all_stages} of {total}");
     let steps = sum(denoise_steps);
     assert!(
         steps <= denoising && steps > 0.5 * denoising,

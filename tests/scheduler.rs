@@ -90,20 +90,3 @@ fn schedules_equal_diffusers() {
         }
     }
 }
-
-#[test]
-fn sigmas_of_the_caller_are_shifted_as_diffusers_does() {
-    let tensors = std::fs::read(format!(
-        "{FIXTURES}/cases/b_custom_sigmas/tensors.safetensors"
-    ))
-    .unwrap();
-    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
-    let expected = |name: &str| -> Vec<u32> {
-        let (chunks, _) = tensors.tensor(name).unwrap().data().as_chunks();
-        chunks.iter().map(|&b| u32::from_le_bytes(b)).collect()
-    };
-    let schedule =
-        FlowMatchSchedule::from_sigmas(&config("qwen-image"), 16, &[1.0, 0.8, 0.55, 0.2]).unwrap();
-    assert_eq!(to_bits(&schedule.sigmas), expected("sigmas"));
-    assert_eq!(to_bits(&schedule.timesteps), expected("timesteps"));
-}

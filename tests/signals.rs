@@ -12,11 +12,19 @@ use program::{Scratch, copy_checkpoint, generate_args};
 
 /// A run that has printed `line`.
 fn run_until(line: &str, scratch: &Scratch, args: &[&str]) -> Child {
-    let log = fs::File::create(scratch.path("log")).unwrap();
     // Whoever runs the tests may have a hangup ignored, which processes inherit.
-    let program = "exec env --default-signal=HUP \"$0\" \"$@\"";
+    run_until_with("signal.SIG_DFL", line, scratch, args)
+}
+
+/// A run that has printed `line`, and does with a hangup what Python calls `hangup`.
+fn run_until_with(hangup: &str, line: &str, scratch: &Scratch, args: &[&str]) -> Child {
+    let log = fs::File::create(scratch.path("log")).unwrap();
+    let python = format!(
+        "import os, signal, sys; signal.signal(signal.SIGHUP, {hangup}); os.execv(sys.argv[1], sys.argv[1:])"
+    );
+    let program = format!("exec python3 -c '{python}' \"$0\" \"$@\"");
     let child = scratch
-        .shell(program, &generate_args(args))
+        .shell(&program, &generate_args(args))
         .stdout(log)
         .stderr(Stdio::piped())
         .spawn()
@@ -82,6 +90,22 @@ fn a_signal_stops_the_run_at_the_next_step() {
         assert_eq!(stderr, format!("error: the picture was not made: {what}\n"));
         assert_eq!(scratch.names("out"), [""; 0]);
     }
+}
+
+#[test]
+fn a_hangup_that_is_ignored_stops_nothing() {
+    let scratch = Scratch::new();
+    let args = [
+        "--num-inference-steps",
+        "50",
+        "--output-file-path",
+        "out/a.png",
+    ];
+    let started = "[DenoisingStage] started";
+    let child = run_until_with("signal.SIG_IGN", started, &scratch, &args);
+    send(&["HUP"], &child);
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(scratch.names("out"), ["a.png"]);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn hidden_states_are_those_of_the_twin() -> Result<()> {
     let tiny_a = ModelSource::Folder(fixtures().join("checkpoints/tiny-a"));
     for source in [tiny_a, ModelSource::BuiltinTiny] {
         let config = ModelConfig::read(&source).expect("configs").text_encoder;
-        let weights = ComponentWeights::open(&source, "text_encoder", LoadFormat::Auto);
+        let weights = ComponentWeights::open(&source, "text_encoder", LoadFormat::Safetensors);
         let weights = weights.expect("weights");
         let vb = weights.var_builder(DType::F32, &Device::Cpu);
         let encoder = TextEncoder::new(&config, &vb)?;

@@ -28,10 +28,7 @@ pub(super) const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// [`Error::Output`] when it cannot be written; a reader that has seen enough is no error.
 pub fn write_result(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output {
-            path: "standard output".into(),
-            message: error.to_string(),
-        }),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::stdout(error)),
         _ => Ok(()),
     }
 }
@@ -41,10 +38,7 @@ pub fn write_result(out: &mut dyn Write, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Output`] when it has no form in JSON.
 pub fn json_text(value: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::Output {
-        path: "standard output".into(),
-        message: error.to_string(),
-    })?;
+    let text = serde_json::to_string_pretty(value).map_err(Error::stdout)?;
     Ok(text + "\n")
 }
 
@@ -225,10 +219,7 @@ impl Console {
     /// [`Error::Output`].
     pub fn check(&self) -> Result<()> {
         match self.lost.get() {
-            Some(error) => Err(Error::Output {
-                path: "standard output".into(),
-                message: error.to_string(),
-            }),
+            Some(error) => Err(Error::stdout(error)),
             None => Ok(()),
         }
     }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::parse::model;
 use crate::device::DeviceChoice;
 
 /// Tell what this machine can run: GPUs, CUDA libraries, memory, folders and a model
@@ -11,7 +12,7 @@ use crate::device::DeviceChoice;
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
     /// Also look at this model, as `generate` names it; nothing is downloaded
-    #[arg(long, visible_alias = "model", value_name = "MODEL")]
+    #[arg(long, visible_alias = "model", value_name = "MODEL", value_parser = model())]
     pub model_path: Option<String>,
 
     /// Width of the pictures that the memory plan is for [default: as `generate`]

@@ -1,12 +1,15 @@
 //! What the parser says of a command line, in the program's own words where its own say too little.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, CommandFactory, Parser};
 
 use super::Cli;
 use crate::error::Error;
+use crate::files::expand_home;
 
 /// Why a command line is not one.
 #[derive(Debug)]
@@ -60,4 +63,28 @@ fn ambiguous(args: &[OsString], error: &clap::Error) -> Option<String> {
         .collect();
     flags.sort_unstable();
     (flags.len() > 1).then(|| format!("{given} is short for several flags: {}", flags.join(", ")))
+}
+
+/// A path, in which shells leave `~` as it is after `--flag=`.
+pub(super) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(|path| expand_home(path.into(), std::env::home_dir()))
+}
+
+/// As [`file_path`]; upstream takes an empty one for none.
+pub(super) fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    file_path().try_map(|path| {
+        if path.as_os_str().is_empty() {
+            Err("a folder has a name; --no-save-output saves nothing")
+        } else {
+            Ok(path)
+        }
+    })
+}
+
+/// A path as in [`file_path`], or another name of a model.
+pub(super) fn model() -> impl TypedValueParser<Value = String> {
+    StringValueParser::new().map(|name| {
+        let path = expand_home(PathBuf::from(&name), std::env::home_dir());
+        path.into_os_string().into_string().unwrap_or(name)
+    })
 }

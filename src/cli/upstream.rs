@@ -13,6 +13,7 @@ const FLAGS: &[&str] = &[
     "attention-backend-override",
     "backend",
     "bcg-text-buckets",
+    "boundary-ratio",
     "cache-dit-config",
     "cache-dit-params",
     "cfg-gate-step",
@@ -20,33 +21,41 @@ const FLAGS: &[&str] = &[
     "cfg-parallel-size",
     "config",
     "cpu-offload-components",
+    "data-parallel-size",
     "debug",
     "diffusers-kwargs",
     "disable-autocast",
     "dist-timeout",
+    "dit-offload-prefetch-size",
+    "dp-size",
+    "embedded-cfg-scale",
     "enable-breakable-cuda-graph",
     "enable-cache-dit",
     "enable-cfg-parallel",
     "enable-frame-interpolation",
-    #[cfg(not(feature = "cuda"))]
-    "enable-layerwise-nvtx-marker",
+    "enable-sequence-shard",
     "enable-spectrum",
     "enable-svdquant",
     "enable-teacache",
     "enable-upscaling",
     "fps",
     "guidance-rescale",
+    "guidance-scale-2",
     "host",
     "image-path",
     "image-paths",
+    "input-save-path",
     "kv-gather-degree",
     "layerwise-offload-components",
     "lora-alpha",
     "lora-merge-mode",
     "lora-nickname",
+    "mask-strategy-file-path",
     "master-port",
+    "moba-config-path",
     "model-id",
     "model-subfolder",
+    "no-override-protected-fields",
     "num-frames",
     "offload-during-compile",
     "output-compression",
@@ -66,6 +75,7 @@ const FLAGS: &[&str] = &[
     "scheduler-path",
     "scheduler-port",
     "sp-degree",
+    "strict-ports",
     "text-encoder-path",
     "tokenizer-path",
     "tp-size",
@@ -86,8 +96,11 @@ const BEGINNINGS: &[&str] = &[
     "component-",
     "disaggregation-",
     "enable-metrics",
+    "frame-interpolation-",
+    "hsdp-",
     "kv-cache-",
     "otlp-",
+    "return-trajectory-",
     "upscaling-",
     "webui",
 ];
@@ -98,28 +111,32 @@ const ENDING: &str = "-weights-path";
 /// To be asked before parsing: a parser that takes prefixes may read upstream's flag as one of its own.
 #[must_use]
 pub fn refuse_upstream_flag(args: &[OsString]) -> Option<Error> {
-    Some(match upstream_flag(args)? {
-        // With the feature it is a flag of its own.
-        flag @ "--enable-layerwise-nvtx-marker" => Error::Usage {
-            message: format!("{flag}: this build has no GPU support"),
-            hint: Some("build with `--features cuda`".to_owned()),
-        },
-        flag => Error::usage(format!(
-            "{flag} is a flag of `sglang generate` that qwen-gen does not have"
-        )),
-    })
+    let flag = upstream_flag(args)?;
+    Some(Error::usage(format!(
+        "{flag} is a flag of `sglang generate` that qwen-gen does not have"
+    )))
 }
 
 /// The flag as it is typed, without its value.
 fn upstream_flag(args: &[OsString]) -> Option<&str> {
     args.iter().find_map(|arg| {
-        let flag = arg.to_str()?.split(['=', '.']).next()?;
+        let flag = arg.to_str()?.split('=').next()?;
         let name = flag.strip_prefix("--")?;
-        let is_upstreams = FLAGS.contains(&name)
+        // Settings of a part: `--vae-config.use-tiling`.
+        let is_upstreams = name.split_once('.').is_some_and(|(part, _)| is_word(part))
+            || FLAGS.contains(&name)
             || name.ends_with(ENDING)
             || BEGINNINGS.iter().any(|family| name.starts_with(family));
         is_upstreams.then_some(flag)
     })
+}
+
+/// Whether a flag could have this name; a prompt may begin with hyphens, too.
+fn is_word(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 #[cfg(test)]
@@ -142,15 +159,21 @@ mod tests {
         );
         assert_eq!(found(&["--tp-size=2"]).as_deref(), Some("--tp-size"));
         assert_eq!(
-            found(&["--component-paths.vae", "x"]).as_deref(),
-            Some("--component-paths")
+            found(&["--vae-config.use-tiling", "x"]).as_deref(),
+            Some("--vae-config.use-tiling")
         );
         assert_eq!(
             found(&["--otlp-traces-endpoint", "x"]).as_deref(),
             Some("--otlp-traces-endpoint")
         );
         assert_eq!(
-            found(&["--no-such-flag", "--prompt=--tp-size", "tp-size", "--"]),
+            found(&[
+                "--no-such-flag",
+                "--prompt=--tp-size",
+                "tp-size",
+                "--",
+                "-- a.b"
+            ]),
             None
         );
     }

@@ -156,13 +156,25 @@ fn open_gpu(index: usize) -> Result<Chosen, NoGpu> {
     })
 }
 
+/// The CUDA version that the driver is for; 0 without a driver.
+#[cfg(feature = "cuda")]
+pub(crate) fn driver_version() -> u32 {
+    use candle_core::cuda_backend::cudarc::driver::sys::cuDriverGetVersion;
+
+    let mut driver = 0;
+    // SAFETY: `driver` is a place for the result.
+    #[expect(unsafe_code, reason = "a C function")]
+    let _ = unsafe { cuDriverGetVersion(&raw mut driver) };
+    driver.unsigned_abs()
+}
+
 /// What to add to a failure where the driver is older than this program's CUDA.
 #[cfg(feature = "cuda")]
 fn older_driver() -> String {
     use candle_core::cuda_backend::cudarc::driver::sys::CUDA_VERSION;
 
     let version = |number: u32| format!("{}.{}", number / 1000, number % 1000 / 10);
-    match crate::profiler::driver_version() {
+    match driver_version() {
         0 | CUDA_VERSION.. => String::new(),
         found => format!(
             "; the driver is for CUDA {}, this program needs {}",

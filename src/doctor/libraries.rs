@@ -21,7 +21,7 @@ pub(super) fn driver_version() -> Option<String> {
     let version = text.ok().and_then(|text| version_of(&text));
     #[cfg(feature = "cuda")]
     let version = version.or_else(|| {
-        let cuda = crate::profiler::driver_version();
+        let cuda = crate::device::driver_version();
         (cuda > 0).then(|| format!("CUDA {}.{}", cuda / 1000, cuda % 1000 / 10))
     });
     version

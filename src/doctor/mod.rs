@@ -95,7 +95,7 @@ impl Report {
         let (model, no_model) = split(model);
         let (model, model_unknown) = match model.flatten() {
             Some(Ok(model)) => (Some(model), None),
-            Some(Err(why)) => (None, Some(why.to_string())),
+            Some(Err(why)) => (None, Some(why)),
             None => (None, None),
         };
         let variable = |name: &str| std::env::var_os(name);

@@ -1,11 +1,10 @@
 //! A checkpoint's components and what they would take on the device.
 
-use std::fmt;
 use std::sync::mpsc;
 
 use serde::Serialize;
 
-use crate::device::{self, Chosen};
+use crate::device::Chosen;
 use crate::error::Result;
 use crate::hub::{self, Hub};
 use crate::memory::{Budget, MemoryPlan, OffloadChoices};
@@ -36,39 +35,28 @@ pub struct Component {
     pub bytes: u64,
 }
 
-/// A repository that the cache does not have: nothing can be said of it without a download.
-#[derive(Debug)]
-pub(super) struct NotHere(String);
-
-impl fmt::Display for NotHere {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: not in the cache; generate would download it",
-            self.0
-        )
-    }
-}
-
-/// Opens the checkpoint as `generate` does and plans a picture of this size, with guidance.
+/// Opens the checkpoint as `generate` does and plans a picture of this size, with guidance; of a
+/// repository that the cache does not have it says that nothing can be told without a download.
 pub(super) fn look_at(
     model_path: &str,
     size: SizeArgs,
     chosen: &Chosen,
-) -> Result<Result<Model, NotHere>> {
+) -> Result<Result<Model, String>> {
     let name = ModelName::resolve(model_path, None)?;
     let (width, height) = size.resolve(name.default_size(), &mut Vec::new())?;
     let source = match name {
         ModelName::Source(source) => source,
         ModelName::Repository(repository) => {
             let hub = Hub::new(|variable| std::env::var_os(variable), mpsc::channel().0)?;
-            let Some(snapshot) = hub::cached(&hub, &repository, LoadFormat::Auto)? else {
-                return Ok(Err(NotHere(repository.to_string())));
+            let Some(folder) = hub::cached(&hub, &repository, LoadFormat::default())? else {
+                return Ok(Err(format!(
+                    "{repository}: not in the cache; generate would download it"
+                )));
             };
-            ModelSource::Folder(snapshot.folder)
+            ModelSource::Folder(folder)
         }
     };
-    let checkpoint = Checkpoint::open(&source, LoadFormat::Auto)?;
+    let checkpoint = Checkpoint::open(&source, LoadFormat::default())?;
     let component = |(name, size): (_, StoredSize)| Component {
         name,
         parameters: size.parameters,
@@ -85,8 +73,9 @@ pub(super) fn look_at(
         prompt: String::new(),
         seed: 0,
     };
+    checkpoint.schedule(&sampling)?;
     let texts = checkpoint.tokenise(&[image], &sampling)?;
-    let precisions = PrecisionChoices::default().or_default(device::default_dtype(&chosen.device));
+    let precisions = PrecisionChoices::default().or_default(&chosen.device);
     let at = (precisions, &chosen.device);
     let footprint = checkpoint.footprint(&sampling, at, &texts);
     let budget = Budget::of(&chosen.device)?;

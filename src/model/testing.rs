@@ -46,7 +46,7 @@ pub(super) fn asked_for<T>(
     build: impl FnOnce(&ModelConfig, &VarBuilder<'_>) -> Result<T>,
 ) -> Result<(ModelConfig, TensorShapes)> {
     let config = ModelConfig::read(source).expect("a sound checkpoint");
-    let weights = ComponentWeights::open(source, component, LoadFormat::Auto);
+    let weights = ComponentWeights::open(source, component, LoadFormat::Safetensors);
     let weights = weights.expect("a sound checkpoint");
     let asked = Mutex::default();
     let noting = Noting {
@@ -111,7 +111,7 @@ impl Run {
         component: &'static str,
         build: impl FnOnce(&ModelConfig, &VarBuilder<'_>) -> Result<T>,
     ) -> Result<T> {
-        let weights = ComponentWeights::open(&self.source, component, LoadFormat::Auto);
+        let weights = ComponentWeights::open(&self.source, component, LoadFormat::Safetensors);
         let weights = weights.expect("a sound checkpoint");
         build(&self.config, &weights.var_builder(DType::F32, &Device::Cpu))
     }

@@ -68,10 +68,9 @@ fn apply(x: &Tensor, conv: &Conv2d, factor: usize) -> Result<Tensor> {
     check::dims("conv2d", "weight", &conv.weight, &[c_out, 9 * c_in])?;
     check::dims("conv2d", "bias", &conv.bias, &[c_out])?;
     match x.device() {
-        Device::Cpu => plain(x, conv, factor, (h, w, c_in, c_out)),
         #[cfg(feature = "cuda")]
         Device::Cuda(_) => fused::conv2d(x, conv, factor, (h, w, c_in, c_out)),
-        _ => candle_core::bail!("conv2d: no implementation for this device"),
+        _ => plain(x, conv, factor, (h, w, c_in, c_out)),
     }
 }
 
@@ -217,7 +216,7 @@ mod fused {
             Arg::int(taps)?,
         ];
         let name = format!("arrange_{}", cuda::suffix(dtype)?);
-        cuda::context(kernel.device())?.launch_over("conv2d", &name, out.elem_count(), &args)?;
+        cuda::context(kernel.device())?.launch_over(&name, out.elem_count(), &args)?;
         Ok(out)
     }
 
@@ -226,12 +225,7 @@ mod fused {
         let out = cuda::empty((2 * h, 2 * w, c), x.dtype(), x.device())?;
         let dtype = x.dtype();
         let addresses = [cuda::address(x, dtype)?, cuda::address(&out, dtype)?];
-        let vector = 16 / dtype.size_in_bytes();
-        let (kind, vector) = if c % vector == 0 && cuda::aligned(&addresses, 16) {
-            ("_vec", vector)
-        } else {
-            ("", 1)
-        };
+        let (kind, vector) = cuda::access(dtype, c, &addresses);
         let args = [
             Arg::Ptr(addresses[0]),
             Arg::Ptr(addresses[1]),
@@ -240,7 +234,7 @@ mod fused {
             Arg::int(c)?,
         ];
         let kernel = format!("upsample_{}{kind}", cuda::suffix(x.dtype())?);
-        context.launch_over("conv2d", &kernel, 4 * h * w * c / vector, &args)?;
+        context.launch_over(&kernel, 4 * h * w * c / vector, &args)?;
         Ok(out)
     }
 
@@ -271,7 +265,7 @@ mod fused {
                 Arg::int(pixels)?,
             ];
             let kernel = format!("patches_{}", cuda::suffix(x.dtype())?);
-            context.launch_over("conv2d", &kernel, pixels * taps, &args)?;
+            context.launch_over(&kernel, pixels * taps, &args)?;
             context.product(&Product {
                 m: pixels,
                 n: c_out,

@@ -3,7 +3,7 @@
 //! candle's own kernels for these are compiled by the driver when a machine first uses one of their kind:
 //! 15 s before the first picture, with those for norms and gathers (benches/README.md).
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::check;
 use super::span::op_span;
@@ -19,10 +19,9 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let _span = op_span!("qwen::add", x, y);
     check::dims("add", "y", y, x.dims())?;
     match x.device() {
-        Device::Cpu => x + y,
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused("add", &[x, y], x.dims(), None),
-        _ => candle_core::bail!("add: no implementation for this device"),
+        candle_core::Device::Cuda(_) => fused("add", &[x, y], x.dims(), None),
+        _ => x + y,
     }
 }
 
@@ -33,10 +32,9 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
 pub fn silu(x: &Tensor) -> Result<Tensor> {
     let _span = op_span!("qwen::silu", x);
     match x.device() {
-        Device::Cpu => x.silu(),
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused("silu", &[x], x.dims(), None),
-        _ => candle_core::bail!("silu: no implementation for this device"),
+        candle_core::Device::Cuda(_) => fused("silu", &[x], x.dims(), None),
+        _ => x.silu(),
     }
 }
 
@@ -53,10 +51,9 @@ pub fn silu_gate(gate_up: &Tensor) -> Result<Tensor> {
     let d = width / 2;
     check::dims("silu_gate", "gate_up", gate_up, &[rows, 2 * d])?;
     match gate_up.device() {
-        Device::Cpu => gate_up.narrow(1, 0, d)?.silu()? * gate_up.narrow(1, d, d)?,
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused("silu_gate", &[gate_up], &[rows, d], Some(d)),
-        _ => candle_core::bail!("silu_gate: no implementation for this device"),
+        candle_core::Device::Cuda(_) => fused("silu_gate", &[gate_up], &[rows, d], Some(d)),
+        _ => gate_up.narrow(1, 0, d)?.silu()? * gate_up.narrow(1, d, d)?,
     }
 }
 
@@ -72,9 +69,8 @@ fn fused(name: &str, inputs: &[&Tensor], shape: &[usize], d: Option<usize>) -> R
     let addresses: Vec<_> = tensors
         .map(|t| cuda::address(t, dtype))
         .collect::<Result<_>>()?;
-    let (n, vector) = (out.elem_count(), 16 / dtype.size_in_bytes());
-    let is_vector = d.unwrap_or(n).is_multiple_of(vector) && cuda::aligned(&addresses, 16);
-    let (kind, vector) = if is_vector { ("_vec", vector) } else { ("", 1) };
+    let n = out.elem_count();
+    let (kind, vector) = cuda::access(dtype, d.unwrap_or(n), &addresses);
 
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.push(Arg::Long(n as u64));
@@ -82,7 +78,7 @@ fn fused(name: &str, inputs: &[&Tensor], shape: &[usize], d: Option<usize>) -> R
         args.push(Arg::int(d)?);
     }
     let kernel = format!("{name}_{}{kind}", cuda::suffix(dtype)?);
-    cuda::context(device)?.launch_over("elementwise", &kernel, n / vector, &args)?;
+    cuda::context(device)?.launch_over(&kernel, n / vector, &args)?;
     Ok(out)
 }
 

@@ -34,7 +34,9 @@ pub fn guided_euler_step(
         )
     }
     match latents.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(latents, noise_pred, true_cfg_scale, dt, branches),
+        _ => {
             let noise_pred = to_f32(noise_pred)?;
             let (x, pred) = (host_f32(latents)?, host_f32(&noise_pred)?);
             let (cond, uncond) = pred.split_at(s_img * c);
@@ -51,9 +53,6 @@ pub fn guided_euler_step(
             });
             Tensor::from_vec(out, (s_img, c), &Device::Cpu)
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused(latents, noise_pred, true_cfg_scale, dt, branches),
-        _ => candle_core::bail!("guidance: no implementation for this device"),
     }
 }
 
@@ -85,13 +84,7 @@ fn fused(
         Arg::int(branches)?,
     ];
     let kernel = format!("guided_euler_step_{}", cuda::suffix(noise_pred.dtype())?);
-    context.launch(
-        "guidance",
-        &kernel,
-        s_img.div_ceil(WARPS),
-        32 * WARPS,
-        &args,
-    )?;
+    context.launch(&kernel, s_img.div_ceil(WARPS), 32 * WARPS, &args)?;
     Ok(out)
 }
 

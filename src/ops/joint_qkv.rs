@@ -63,14 +63,13 @@ pub fn joint_qkv(
         check::dims("joint_qkv", "rope", angles, &[layout.rows(), dh / 2])?;
     }
     match img.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(txt, img, layer, rope, layout),
+        _ => {
             let txt = linear(txt, &layer.txt_qkv)?;
             let img = linear(img, &layer.img_qkv)?;
             qk_norm_rope(&layout.join(&txt, &img)?, layer, rope, layout)
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused(txt, img, layer, rope, layout),
-        _ => candle_core::bail!("joint_qkv: no implementation for this device"),
     }
 }
 
@@ -123,7 +122,7 @@ fn fused(
         Arg::int(image.end)?,
     ]);
     let kernel = format!("qk_norm_rope_{}{kind}", cuda::suffix(dtype)?);
-    context.launch("joint_qkv", &kernel, rows, THREADS, &args)?;
+    context.launch(&kernel, rows, THREADS, &args)?;
     Ok(joint)
 }
 

@@ -25,7 +25,9 @@ pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result
         check::dims("adaptive_layer_norm", name, vector, &[d])?;
     }
     match x.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => Ok(fused(x, None, shift, scale)?.1),
+        _ => {
             let (x32, shift, scale) = (to_f32(x)?, to_f32(shift)?, to_f32(scale)?);
             let (x32, shift, scale) = (host_f32(&x32)?, host_f32(&shift)?, host_f32(&scale)?);
             let mut out = vec![0f32; rows * d];
@@ -39,9 +41,6 @@ pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result
             });
             Tensor::from_vec(out, (rows, d), &Device::Cpu)?.to_dtype(x.dtype())
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => Ok(fused(x, None, shift, scale)?.1),
-        _ => candle_core::bail!("adaptive_layer_norm: no implementation for this device"),
     }
 }
 
@@ -66,7 +65,9 @@ pub fn gated_residual_layer_norm(
         check::dims("gated_residual_layer_norm", name, vector, &[d])?;
     }
     match x.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(x, Some((y, gate)), shift, scale),
+        _ => {
             let (x32, y, gate) = (to_f32(x)?, to_f32(y)?, to_f32(gate)?);
             let (x32, y, gate) = (host_f32(&x32)?, host_f32(&y)?, host_f32(&gate)?);
             let mut sum = vec![0f32; rows * d];
@@ -84,9 +85,6 @@ pub fn gated_residual_layer_norm(
             let normed = adaptive_layer_norm(&sum, shift, scale)?;
             Ok((sum, normed))
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused(x, Some((y, gate)), shift, scale),
-        _ => candle_core::bail!("gated_residual_layer_norm: no implementation for this device"),
     }
 }
 
@@ -124,19 +122,17 @@ fn fused(
         cuda::address(&normed, dtype)?,
     ];
 
-    let vector = 16 / dtype.size_in_bytes();
-    let is_vector = d % vector == 0 && d / vector <= MAX_THREADS && cuda::aligned(&addresses, 16);
-    let (threads, kind) = if is_vector {
-        ((d / vector).next_multiple_of(32), "_vec")
-    } else if d <= 16 * MAX_THREADS {
-        (d.next_multiple_of(32).min(MAX_THREADS), "")
-    } else {
-        candle_core::bail!("layer_norm: rows of {d} are too wide")
+    let (threads, kind) = match cuda::access(dtype, d, &addresses) {
+        (kind @ "_vec", vector) if d <= vector * MAX_THREADS => {
+            ((d / vector).next_multiple_of(32), kind)
+        }
+        _ if d <= 16 * MAX_THREADS => (d.next_multiple_of(32).min(MAX_THREADS), ""),
+        _ => candle_core::bail!("layer_norm: rows of {d} are too wide"),
     };
     let kernel = format!("{name}_{}{kind}", cuda::suffix(dtype)?);
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.push(Arg::int(d)?);
-    context.launch("layer_norm", &kernel, rows, threads, &args)?;
+    context.launch(&kernel, rows, threads, &args)?;
     Ok((sum.unwrap_or(x), normed))
 }
 

@@ -1,6 +1,6 @@
 //! A weight with a low-rank product added: what merging a LoRA does to each layer.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{Linear, linear};
 
@@ -17,13 +17,12 @@ pub fn merge_low_rank(w: &Tensor, up: &Tensor, down: &Tensor, dtype: DType) -> R
         candle_core::bail!("merge_low_rank: {:?} + {up:?} · {down:?}", w.shape())
     }
     match w.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        candle_core::Device::Cuda(_) => fused(w, up, down, dtype),
+        _ => {
             let product = linear(up, &Linear::from_tensors(down.t()?.contiguous()?, None))?;
             (w.to_dtype(DType::F32)? + product)?.to_dtype(dtype)
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused(w, up, down, dtype),
-        _ => candle_core::bail!("merge_low_rank: no implementation for this device"),
     }
 }
 
@@ -56,7 +55,7 @@ fn fused(w: &Tensor, up: &Tensor, down: &Tensor, dtype: DType) -> Result<Tensor>
         Arg::int(up.dim(1)?)?,
     ];
     let tiles = n.div_ceil(TILE) * k.div_ceil(TILE);
-    cuda::context(out.device())?.launch("merge_low_rank", &kernel, tiles, THREADS, &args)?;
+    cuda::context(out.device())?.launch(&kernel, tiles, THREADS, &args)?;
     Ok(out)
 }
 

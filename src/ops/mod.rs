@@ -30,6 +30,7 @@ pub(crate) mod streaming;
 #[cfg(test)]
 pub(crate) mod testing;
 mod to_bytes;
+mod uniform;
 
 pub(crate) use attention::attention_scratch;
 pub use attention::{AttentionShape, attention};
@@ -46,3 +47,4 @@ pub use rms_norm::{residual_rms_norm, rms_norm};
 pub use rms_norm_silu::{rms_norm_channels, rms_norm_silu};
 pub use rope_half::rope_half;
 pub use to_bytes::to_bytes;
+pub use uniform::uniform;

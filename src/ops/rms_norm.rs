@@ -1,6 +1,6 @@
 //! The text's norm, with and without a residual sum before it.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::check;
 use super::span::op_span;
@@ -16,10 +16,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
     let _span = op_span!("qwen::rms_norm", x, weight);
     check::dims("rms_norm", "weight", weight, &[x.dims2()?.1])?;
     match x.device() {
-        Device::Cpu => candle_nn::ops::rms_norm(&x.contiguous()?, weight, eps),
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => Ok(fused(x, None, weight, eps)?.1),
-        _ => candle_core::bail!("rms_norm: no implementation for this device"),
+        candle_core::Device::Cuda(_) => Ok(fused(x, None, weight, eps)?.1),
+        _ => candle_nn::ops::rms_norm(&x.contiguous()?, weight, eps),
     }
 }
 
@@ -40,14 +39,13 @@ pub fn residual_rms_norm(
     check::dims("residual_rms_norm", "y", y, x.dims())?;
     check::dims("residual_rms_norm", "weight", weight, &[x.dims2()?.1])?;
     match x.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        candle_core::Device::Cuda(_) => fused(x, Some(y), weight, eps),
+        _ => {
             let sum = (x + y)?;
             let normed = candle_nn::ops::rms_norm(&sum, weight, eps)?;
             Ok((sum, normed))
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused(x, Some(y), weight, eps),
-        _ => candle_core::bail!("residual_rms_norm: no implementation for this device"),
     }
 }
 
@@ -70,14 +68,12 @@ fn fused(x: &Tensor, y: Option<&Tensor>, weight: &Tensor, eps: f32) -> Result<(T
         or_null(sum.as_ref())?,
         cuda::address(&normed, dtype)?,
     ];
-    let vector = 16 / dtype.size_in_bytes();
-    let is_vector = d % vector == 0 && cuda::aligned(&addresses, 16);
-    let kind = if is_vector { "_vec" } else { "" };
+    let (kind, _) = cuda::access(dtype, d, &addresses);
 
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.extend([Arg::int(d)?, Arg::Float(eps)]);
     let kernel = format!("rms_norm_{}{kind}", cuda::suffix(dtype)?);
-    cuda::context(x.device())?.launch("rms_norm", &kernel, rows, THREADS, &args)?;
+    cuda::context(x.device())?.launch(&kernel, rows, THREADS, &args)?;
     Ok((sum.unwrap_or(x), normed))
 }
 

@@ -30,7 +30,9 @@ pub fn rope_half(
     check::dims("rope_half", "cos", cos, &[rows, half])?;
     check::dims("rope_half", "sin", sin, &[rows, half])?;
     match qkv.device() {
-        Device::Cpu => {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => fused(qkv, shape, (cos, sin)),
+        _ => {
             let rotated = (shape.heads + shape.kv_heads) * dh;
             let qkv32 = to_f32(qkv)?;
             let (input, cos, sin) = (host_f32(&qkv32)?, host_f32(cos)?, host_f32(sin)?);
@@ -49,9 +51,6 @@ pub fn rope_half(
             });
             Tensor::from_vec(out, (rows, width), &Device::Cpu)?.to_dtype(qkv.dtype())
         }
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => fused(qkv, shape, (cos, sin)),
-        _ => candle_core::bail!("rope_half: no implementation for this device"),
     }
 }
 

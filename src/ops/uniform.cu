@@ -1,4 +1,4 @@
-// Random weights in place: uniform values of SplitMix64, element i from state i, as on the CPU.
+// Uniform values in place, of SplitMix64, element i from state i, as on the CPU.
 //
 //   out[i] = mean + width * (u - 0.5)
 #include "cuda/common.cuh"

@@ -96,7 +96,12 @@ impl Checkpoint {
         texts: &TextEncodings,
     ) -> Footprint {
         let at = (precisions, !device.is_cpu());
-        Footprint::new(&self.config, sampling, at, texts.tokens())
+        let mut footprint = Footprint::new(&self.config, sampling, at, texts.tokens());
+        // Of two parts that are joined, one is converted at a time.
+        let part = footprint.text_passing / 2;
+        footprint.text_passing += (self.text_encoder).stored_beside(part, precisions.text_encoder);
+        footprint.passing += (self.transformer).stored_beside(footprint.passing, precisions.dit);
+        footprint
     }
 
     /// The components with how much their files hold.
@@ -107,6 +112,20 @@ impl Checkpoint {
             ("transformer", self.transformer.stored_size()),
             ("vae", self.vae.stored_size()),
         ]
+    }
+
+    /// The noise levels of a run.
+    ///
+    /// # Errors
+    /// When the checkpoint's settings give none that decrease.
+    pub fn schedule(&self, sampling: &Sampling) -> Result<FlowMatchSchedule> {
+        let config = self.config.scheduler.clone();
+        let config = match sampling.flow_shift {
+            Some(shift) => config.with_flow_shift(shift),
+            None => config,
+        };
+        let steps = sampling.num_inference_steps;
+        FlowMatchSchedule::new(&config, sampling.image_seq_len(), steps)
     }
 
     /// Tokenises what `requests` need.
@@ -129,22 +148,14 @@ impl Pipeline {
     /// # Errors
     /// When a tensor is missing or has another shape, or the sampling's schedule does not exist.
     pub fn load(
-        mut checkpoint: Checkpoint,
+        checkpoint: Checkpoint,
         sampling: Sampling,
         offload: Offload,
         (precisions, device): (Precisions, &Device),
         rehearsal: Option<Rehearsal>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
-        let config = &mut checkpoint.config;
-        if let Some(shift) = sampling.flow_shift {
-            config.scheduler = config.scheduler.clone().with_flow_shift(shift);
-        }
-        let schedule = FlowMatchSchedule::new(
-            &config.scheduler,
-            sampling.image_seq_len(),
-            sampling.num_inference_steps,
-        )?;
+        let schedule = checkpoint.schedule(&sampling)?;
         let timesteps_scaled = schedule.timesteps_scaled();
         let at = (precisions, device);
         let networks = rehearsal::beside(rehearsal, || {

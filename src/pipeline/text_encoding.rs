@@ -8,6 +8,7 @@ use super::{ImageRequest, Sampling};
 use crate::error::Result;
 use crate::memory::TextTokens;
 use crate::model::text_encoder::TextEncoder;
+use crate::text::template::PREFIX_TOKENS;
 use crate::text::tokenizer::{PromptIds, Tokenizer};
 
 /// Most tokens in one pass of the encoder: enough to use the device fully, and a bound for its
@@ -80,9 +81,9 @@ impl TextEncodings {
         };
         for texts in passes(&self.texts, MAX_PASS_TOKENS) {
             let ids: Vec<&[u32]> = texts.iter().map(|(_, ids)| &*ids.input_ids).collect();
-            for ((text, ids), hidden) in texts.iter().zip(encoder.forward(&ids)?) {
-                let kept = hidden.dim(0)? - ids.drop;
-                let embeds = hidden.narrow(0, ids.drop, kept)?;
+            for ((text, _), hidden) in texts.iter().zip(encoder.forward(&ids)?) {
+                let kept = hidden.dim(0)? - PREFIX_TOKENS;
+                let embeds = hidden.narrow(0, PREFIX_TOKENS, kept)?;
                 self.embeds.insert(text.clone(), embeds);
             }
         }
@@ -136,7 +137,6 @@ mod tests {
         let text = |tokens| {
             let ids = PromptIds {
                 input_ids: vec![0; tokens],
-                drop: 0,
                 lost_tokens: 0,
             };
             (tokens.to_string(), ids)

@@ -28,7 +28,7 @@ use candle_core::{Device, Tensor};
 
 pub use self::clock::Timestamp;
 #[cfg(feature = "cuda")]
-pub(crate) use self::gpu::{cupti_version, driver_version};
+pub(crate) use self::gpu::cupti_version;
 pub use self::nvtx::Nvtx;
 pub use self::recording::Profile;
 pub use self::schedule::{Extent, Window};

@@ -119,7 +119,7 @@ pub(crate) fn pick_lora(
 ) -> Result<String> {
     names.retain(|name| name.ends_with(SUFFIX));
     names.sort_unstable();
-    let known = listing(&names.iter().collect::<Vec<_>>());
+    let known = listing(&names);
     match (weight_name, names.as_slice()) {
         (_, []) => Err(refuse(path, "no *.safetensors there", None)),
         (None, [name]) => Ok(name.clone()),

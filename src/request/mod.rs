@@ -8,7 +8,7 @@ mod size;
 
 use std::path::{Path, PathBuf};
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 pub(crate) use self::lora::pick_lora;
 use self::lora::resolve_loras;
@@ -18,7 +18,7 @@ pub use self::prompts::read_prompt_file;
 use self::prompts::resolve_negative_prompt;
 use self::seeds::resolve_seeds;
 pub use self::size::SizeArgs;
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::memory::OffloadChoices;
 use crate::noise::GeneratorDevice;
@@ -92,7 +92,8 @@ pub struct PrecisionChoices {
 impl PrecisionChoices {
     /// Fills in what was not asked for.
     #[must_use]
-    pub fn or_default(self, default: DType) -> Precisions {
+    pub fn or_default(self, device: &Device) -> Precisions {
+        let default = device::default_dtype(device);
         Precisions {
             text_encoder: self.text_encoder.unwrap_or(default),
             dit: self.dit.unwrap_or(default),
@@ -171,7 +172,7 @@ impl GenerateRequest {
             1..=template::MAX_SEQUENCE_LENGTH,
         )?;
         if let Some(steps) = choices.warmup_steps {
-            in_range("--warmup-steps", steps, 1..=MAX_STEPS)?;
+            in_range("--warmup-steps", steps, 1..=choices.num_inference_steps)?;
         }
         if let (Some(true), Some(true)) = (choices.offload.dit, choices.offload.dit_layerwise) {
             return Err(Error::usage(

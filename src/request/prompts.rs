@@ -32,7 +32,8 @@ pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
     })?;
     let prompts: Vec<String> = text
         .trim_start_matches('\u{feff}')
-        .lines()
+        // Python ends lines at each of them, too; blank ones are none.
+        .split(['\n', '\r'])
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .map(str::to_owned)

@@ -18,8 +18,7 @@ pub(super) fn resolve_seeds(
     let each = outputs.unwrap_or(given.len());
     if each * prompts > MAX_PICTURES {
         return Err(Error::usage(format!(
-            "{prompts} prompts with {each} pictures each are {} pictures, at most {MAX_PICTURES} in one run",
-            each * prompts
+            "prompts with pictures of each (--num-outputs-per-prompt, --seed): {prompts} with {each}, at most {MAX_PICTURES} pictures in one run"
         )));
     }
     let per_prompt = match (given, outputs) {

@@ -72,7 +72,7 @@ impl Parts {
         json.check_rules()?;
         let with_id = |Object(token): Object<Added>| {
             let id = token.id.ok_or_else(|| {
-                let message = format!("added token {} has no id", quote(&token.content));
+                let message = format!("added token {:?} has no id", token.content);
                 fault(file, message)
             })?;
             Ok((id, token))
@@ -105,15 +105,14 @@ impl Parts {
             let content = token.content;
             if token.lstrip || token.rstrip || token.single_word {
                 let message = format!(
-                    "added token {} has `lstrip`, `rstrip` or `single_word`; only exact matches are supported",
-                    quote(&content)
+                    "added token {content:?} has `lstrip`, `rstrip` or `single_word`; only exact matches are supported"
                 );
                 return Err(fault(added_file, message));
             }
             match vocab.get(&content) {
                 Some(&known) if known == id => {}
                 Some(known) => {
-                    let message = format!("token {} has the ids {known} and {id}", quote(&content));
+                    let message = format!("token {content:?} has the ids {known} and {id}");
                     return Err(fault(added_file, message));
                 }
                 None if !ids.insert(id) => return Err(taken(added_file, id, &content)),
@@ -176,7 +175,7 @@ fn check_merges(
         joined.push_str(b);
         let known = |token: &str| {
             vocab.get_key_value(token).ok_or_else(|| {
-                let message = format!("merge {rank} has {}, which is no token", quote(token));
+                let message = format!("merge {rank} has {token:?}, which is no token");
                 fault(file, message)
             })
         };
@@ -196,7 +195,7 @@ fn check_merges(
 }
 
 fn taken(file: &str, id: u32, token: &str) -> Error {
-    let message = format!("id {id} of token {} is another token's too", quote(token));
+    let message = format!("id {id} of token {token:?} is another token's too");
     fault(file, message)
 }
 
@@ -211,9 +210,8 @@ fn parse_merges(merges_txt: &[u8]) -> Result<Merges> {
             return Err(fault(MERGES, format!("more than {MAX_MERGES} merges")));
         }
         merges.push(
-            parse_merge(line).ok_or_else(|| {
-                fault(MERGES, format!("line {number} is {}, no pair", quote(line)))
-            })?,
+            parse_merge(line)
+                .ok_or_else(|| fault(MERGES, format!("line {number} is {line:?}, no pair")))?,
         );
     }
     Ok(merges)
@@ -222,17 +220,4 @@ fn parse_merges(merges_txt: &[u8]) -> Result<Merges> {
 pub(super) fn parse_merge(line: &str) -> Option<(String, String)> {
     let (a, b) = line.split_once(' ')?;
     Some((a.to_owned(), b.to_owned()))
-}
-
-/// Text of a file for an error message: escaped, and no more of it than a line.
-fn quote(text: &str) -> String {
-    format!("{:?}", clip(text))
-}
-
-pub(super) fn clip(text: &str) -> String {
-    const MAX_CHARS: usize = 120;
-    match text.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
-    }
 }

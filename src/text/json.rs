@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::files::{TOKENIZER_JSON, clip, parse_merge};
+use super::files::{TOKENIZER_JSON, parse_merge};
 use super::tokenizer::SPLIT;
 use crate::error::Result;
 use crate::weights::{Object, fault};
@@ -142,7 +142,6 @@ impl TokenizerJson<'_> {
                 fields.remove("trim_offsets");
             }
             if !supported.contains(&found) {
-                let found = clip(&found.to_string());
                 let message = format!("`{field}` is {found}; only {} is supported", supported[0]);
                 return Err(fault(TOKENIZER_JSON, message));
             }

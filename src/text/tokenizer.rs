@@ -45,10 +45,8 @@ pub(super) const SPLIT: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?
 /// A templated prompt as the text encoder reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptIds {
-    /// Token ids of the templated prompt, cut to `drop` and `max_sequence_length` more.
+    /// Token ids of the templated prompt, cut to [`template::PREFIX_TOKENS`] and `max_sequence_length` more.
     pub input_ids: Vec<u32>,
-    /// Leading positions of the encoder's output that are no part of the prompt embedding.
-    pub drop: usize,
     /// Tokens that did not fit, the template's ending included; 0 when nothing was cut.
     pub lost_tokens: usize,
 }
@@ -202,22 +200,14 @@ impl Tokenizer {
     /// work.
     ///
     /// # Errors
-    /// [`Error::Usage`] when `max_sequence_length` is not in
-    /// `1..=`[`template::MAX_SEQUENCE_LENGTH`], and as [`encode`](Self::encode).
+    /// As [`encode`](Self::encode).
     pub fn encode_prompt(&self, prompt: &str, max_sequence_length: usize) -> Result<PromptIds> {
-        let max = template::MAX_SEQUENCE_LENGTH;
-        if !(1..=max).contains(&max_sequence_length) {
-            return Err(Error::usage(format!(
-                "--max-sequence-length is {max_sequence_length}, not from 1 to {max}"
-            )));
-        }
         let mut input_ids = self.encode(&template::apply(prompt))?;
         let total = input_ids.len();
         input_ids.truncate(template::PREFIX_TOKENS + max_sequence_length);
         Ok(PromptIds {
             lost_tokens: total - input_ids.len(),
             input_ids,
-            drop: template::PREFIX_TOKENS,
         })
     }
 }

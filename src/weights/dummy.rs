@@ -3,7 +3,8 @@
 //! The values keep a deep network's activations finite; the picture is noise.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use rayon::prelude::*;
+
+use crate::ops::uniform;
 
 /// Spread of biases, and of norm weights around 1.
 const SMALL: f32 = 0.02;
@@ -20,40 +21,7 @@ pub(super) fn tensor(
     let (mean, std) = distribution(name, shape.dims());
     // A uniform distribution of width w has standard deviation w / sqrt(12).
     let width = std * 12_f32.sqrt();
-    match device {
-        #[cfg(feature = "cuda")]
-        Device::Cuda(_) => uniform_on_device(seed, mean, width, shape, dtype, device),
-        _ => {
-            let values = uniform(seed, mean, width, shape.elem_count());
-            Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
-        }
-    }
-}
-
-/// The values of [`uniform`], in place.
-#[cfg(feature = "cuda")]
-fn uniform_on_device(
-    seed: u64,
-    mean: f32,
-    width: f32,
-    shape: &Shape,
-    dtype: DType,
-    device: &Device,
-) -> Result<Tensor> {
-    use crate::ops::cuda::{self, Arg};
-
-    let out = cuda::empty(shape, dtype, device)?;
-    let n = shape.elem_count();
-    let args = [
-        Arg::tensor(&out, dtype)?,
-        Arg::Long(seed),
-        Arg::Float(mean),
-        Arg::Float(width),
-        Arg::Long(n as u64),
-    ];
-    let kernel = format!("uniform_{}", cuda::suffix(dtype)?);
-    cuda::context(device)?.launch_over("dummy", &kernel, n, &args)?;
-    Ok(out)
+    uniform(seed, (mean, width), shape, dtype, device)
 }
 
 /// Mean and standard deviation by the role of the tensor.
@@ -79,22 +47,6 @@ fn seed(component: &str, name: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
-}
-
-/// Uniform values of this mean and width; value `i` comes from `SplitMix64`'s state
-/// `i`, so that threads need not share one.
-fn uniform(seed: u64, mean: f32, width: f32, count: usize) -> Vec<f32> {
-    (0..count as u64)
-        .into_par_iter()
-        .map(|i| {
-            let mut z = seed.wrapping_add(i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            #[expect(clippy::cast_precision_loss, reason = "24 bits fit a float's mantissa")]
-            let unit = ((z ^ (z >> 31)) >> 40) as f32 / 16_777_216.0;
-            mean + width * (unit - 0.5)
-        })
-        .collect()
 }
 
 #[cfg(test)]

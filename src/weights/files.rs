@@ -12,6 +12,8 @@ use crate::error::Result;
 
 const SUFFIX: &str = ".safetensors";
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
+/// What files are called before a suffix by diffusers and transformers.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];
 
 /// The weight files of one component.
@@ -38,25 +40,41 @@ impl WeightFiles {
     }
 
     /// Decides between the files of these names; of them, `source` needs to have the index only.
+    ///
+    /// As diffusers does, it prefers the names without a variant (`.fp16`) in them.
     fn among(names: &[String], source: &ModelSource, component: &str) -> Result<Self> {
-        let indexes: Vec<_> = names.iter().filter(|n| n.ends_with(INDEX_SUFFIX)).collect();
-        match indexes.as_slice() {
-            [] => Ok(Self {
-                names: BTreeSet::from([only_file(component, names)?.to_owned()]),
-                index: None,
-            }),
-            [index] => {
-                let index = Index::read(source, format!("{component}/{index}"))?;
-                Ok(Self {
-                    names: index.weight_map.values().cloned().collect(),
-                    index: Some(index),
-                })
+        // File managers leave files of their own beside others.
+        let names: BTreeSet<&str> = (names.iter().map(String::as_str))
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        let plain = |suffix: &str| {
+            let names_of = STEMS.map(|stem| format!("{stem}{suffix}"));
+            names
+                .iter()
+                .copied()
+                .find(|name| names_of.iter().any(|of| of == name))
+        };
+        let indexes: Vec<_> = (names.iter().copied())
+            .filter(|name| name.ends_with(INDEX_SUFFIX))
+            .collect();
+        let of_file = |file: &str| Self {
+            names: BTreeSet::from([file.to_owned()]),
+            index: None,
+        };
+        let index = match (plain(INDEX_SUFFIX), plain(SUFFIX), &*indexes) {
+            (Some(index), ..) | (None, None, &[index]) => index,
+            (None, Some(file), _) => return Ok(of_file(file)),
+            (None, None, []) => return Ok(of_file(only_file(component, &names)?)),
+            (None, None, several) => {
+                let message = format!("several indexes, expected one: {}", listing(several));
+                return Err(fault(component, message));
             }
-            several => Err(fault(
-                component,
-                format!("several indexes, expected one: {}", listing(several)),
-            )),
-        }
+        };
+        let index = Index::read(source, format!("{component}/{index}"))?;
+        Ok(Self {
+            names: index.weight_map.values().cloned().collect(),
+            index: Some(index),
+        })
     }
 }
 
@@ -107,11 +125,15 @@ fn check_name(name: &str) -> Result<(), &'static str> {
 }
 
 /// The only safetensors file of a folder without an index.
-fn only_file<'a>(component: &str, names: &'a [String]) -> Result<&'a str> {
-    let files: Vec<_> = names.iter().filter(|n| n.ends_with(SUFFIX)).collect();
+fn only_file<'a>(component: &str, names: &BTreeSet<&'a str>) -> Result<&'a str> {
+    let names = names.iter().copied();
+    let files: Vec<_> = names
+        .clone()
+        .filter(|name| name.ends_with(SUFFIX))
+        .collect();
     match files.as_slice() {
         [file] => Ok(file),
-        [] => match names.iter().find(|name| is_pickle(name)) {
+        [] => match names.clone().find(|name| is_pickle(name)) {
             Some(pickle) => Err(fault_with_hint(
                 component,
                 format!("no *.safetensors, only `{pickle}`"),
@@ -134,9 +156,9 @@ fn is_pickle(name: &str) -> bool {
 }
 
 /// A few of the names, for an error.
-pub(crate) fn listing(names: &[&String]) -> String {
+pub(crate) fn listing(names: &[impl AsRef<str>]) -> String {
     const SHOWN: usize = 4;
-    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| name.as_str()).collect();
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
     let dots = if names.len() > SHOWN { ", …" } else { "" };
     format!("{}{dots}", shown.join(", "))
 }

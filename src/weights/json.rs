@@ -39,6 +39,7 @@ pub fn parse_json<'a, T: Deserialize<'a>>(file: &str, bytes: &'a [u8]) -> Result
     }
     let parsed = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => fault(file, error),
+        Category::Eof => fault_with_hint(file, format!("not valid JSON: {error}"), INCOMPLETE),
         _ => fault(file, format!("not valid JSON: {error}")),
     });
     parsed.map(|Object(value)| value)

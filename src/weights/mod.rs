@@ -16,11 +16,12 @@ mod shards;
 mod source;
 mod tensor_file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
+use safetensors::tensor::Dtype;
 
 pub(crate) use fault::{INCOMPLETE, fault, fault_with_hint};
 pub(crate) use files::{listing, weight_files};
@@ -38,10 +39,8 @@ use shards::Shards;
 /// Where weights come from (`--load-format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoadFormat {
-    /// The format the checkpoint is in; safetensors is the only one.
+    /// The checkpoint's safetensors files.
     #[default]
-    Auto,
-    /// Safetensors files.
     Safetensors,
     /// Seeded random values; no weight files needed.
     Dummy,
@@ -81,7 +80,7 @@ impl ComponentWeights {
     /// Files that are missing, ambiguous, incomplete or malformed.
     pub fn open(source: &ModelSource, component: &'static str, format: LoadFormat) -> Result<Self> {
         match format {
-            LoadFormat::Auto | LoadFormat::Safetensors => {
+            LoadFormat::Safetensors => {
                 let shards = Shards::open(source, component)?;
                 Ok(Self::of(component, Tensors::Stored(shards)))
             }
@@ -156,6 +155,26 @@ impl ComponentWeights {
             Tensors::Stored(shards) => shards.size(),
             Tensors::Dummy => StoredSize::default(),
         }
+    }
+
+    /// What tensors of `bytes` bytes in `dtype` take as they are stored, while they are converted, or adapters
+    /// merged into them; nothing where they are used as they are stored.
+    pub(crate) fn stored_beside(&self, bytes: u64, dtype: DType) -> u64 {
+        let as_used = match dtype {
+            DType::BF16 => Dtype::BF16,
+            DType::F16 => Dtype::F16,
+            _ => Dtype::F32,
+        };
+        let stored = match &self.tensors {
+            Tensors::Stored(shards) => shards.dtypes(),
+            Tensors::Dummy => BTreeSet::from([as_used]),
+        };
+        let is_twice = |stored: &Dtype| *stored != as_used || !self.adapters.is_empty();
+        let bits = stored
+            .into_iter()
+            .filter(is_twice)
+            .map(|dtype| dtype.bitsize());
+        bytes / dtype.size_in_bytes() as u64 * bits.max().unwrap_or(0) as u64 / 8
     }
 
     /// Bytes of its own tensors read from files so far.

@@ -4,10 +4,10 @@
 //! positioned reads, so that no second copy of a component is ever in memory: to a GPU they go
 //! through small pinned buffers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use candle_core::{Device, Tensor};
-use safetensors::tensor::TensorInfo;
+use safetensors::tensor::{Dtype, TensorInfo};
 
 use super::fault::{fault, fault_with_hint};
 use super::files::{Index, WeightFiles};
@@ -82,13 +82,22 @@ impl Shards {
     /// What the headers describe.
     pub(super) fn size(&self) -> StoredSize {
         let mut size = StoredSize::default();
-        for file in &self.files {
-            for info in file.tensors().iter().filter_map(|tensor| file.info(tensor)) {
-                size.bytes += (info.data_offsets.1 - info.data_offsets.0) as u64;
-                size.parameters += info.shape.iter().product::<usize>() as u64;
-            }
+        for info in self.infos() {
+            size.bytes += (info.data_offsets.1 - info.data_offsets.0) as u64;
+            size.parameters += info.shape.iter().product::<usize>() as u64;
         }
         size
+    }
+
+    /// The dtypes of all matrices.
+    pub(super) fn dtypes(&self) -> BTreeSet<Dtype> {
+        let matrices = self.infos().filter(|info| info.shape.len() > 1);
+        matrices.map(|info| info.dtype).collect()
+    }
+
+    fn infos(&self) -> impl Iterator<Item = &TensorInfo> {
+        let routed = self.routing.keys();
+        routed.filter_map(|name| self.find(name).ok().map(|(_, info)| info))
     }
 
     /// Whether a shard holds the tensor.

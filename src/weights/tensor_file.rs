@@ -86,14 +86,30 @@ impl TensorFile {
             );
             return Err(fault(&self.name, message));
         }
-        let value = self.read(tensor, info, &Device::Cpu)?;
-        let value = value.to_dtype(DType::F64)?.flatten_all()?.get(0)?;
-        let value: f64 = value.to_scalar()?;
+        let value = match info.dtype {
+            Dtype::I32 | Dtype::I64 => self.integer(tensor, info)?,
+            _ => {
+                let value = self.read(tensor, info, &Device::Cpu)?;
+                let value = value.to_dtype(DType::F64)?.flatten_all()?.get(0)?;
+                value.to_scalar()?
+            }
+        };
         if value.is_finite() {
             Ok(value)
         } else {
             Err(fault(&self.name, format!("tensor `{tensor}` is {value}")))
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a scale, not a count")]
+    fn integer(&self, tensor: &str, info: &TensorInfo) -> Result<f64> {
+        let mut bytes = [0; 8];
+        let size = info.dtype.bitsize() / 8;
+        let read = self.read_at(info, &mut bytes[..size], 0);
+        read.map_err(|error| self.unreadable(tensor, &error))?;
+        // The sign is at the top of what was read.
+        let unused = 64 - 8 * u32::try_from(size).unwrap_or(8);
+        Ok(((i64::from_le_bytes(bytes) << unused) >> unused) as f64)
     }
 
     /// The dtype of a tensor; one that is not a plain float is refused.

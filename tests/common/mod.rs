@@ -99,7 +99,7 @@ impl Case {
     }
 
     pub fn weights(&self, component: &'static str) -> ComponentWeights {
-        ComponentWeights::open(&self.source(), component, LoadFormat::Auto).expect("weights")
+        ComponentWeights::open(&self.source(), component, LoadFormat::Safetensors).expect("weights")
     }
 
     pub fn sampling(&self, index: usize) -> Sampling {
@@ -126,11 +126,14 @@ impl Case {
     pub fn schedule(&self) -> FlowMatchSchedule {
         let config = self.config().scheduler;
         let tokens = self.sampling(0).image_seq_len();
-        match &self.args.sigmas {
-            Some(sigmas) => FlowMatchSchedule::from_sigmas(&config, tokens, sigmas),
-            None => FlowMatchSchedule::new(&config, tokens, self.args.num_inference_steps),
+        if self.args.sigmas.is_some() {
+            let values = |name| self.tensor(name).to_vec1::<f32>().expect("f32");
+            return FlowMatchSchedule {
+                sigmas: values("sigmas"),
+                timesteps: values("timesteps"),
+            };
         }
-        .expect("schedule")
+        FlowMatchSchedule::new(&config, tokens, self.args.num_inference_steps).expect("schedule")
     }
 
     /// A pipeline on the CPU in f32, and the texts of `request`.
@@ -146,7 +149,8 @@ impl Case {
         (device, dtype): (&Device, DType),
         offload: Offload,
     ) -> (Pipeline, TextEncodings) {
-        let checkpoint = Checkpoint::open(&self.source(), LoadFormat::Auto).expect("checkpoint");
+        let checkpoint =
+            Checkpoint::open(&self.source(), LoadFormat::Safetensors).expect("checkpoint");
         let sampling = self.sampling(index);
         let texts = checkpoint
             .tokenise(std::slice::from_ref(request), &sampling)

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use qwen_gen::Error;
 use qwen_gen::text::{PromptIds, Tokenizer, template};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -36,7 +35,6 @@ fn check_text_cases(tokenizer: &Tokenizer) {
             tokenizer.encode_prompt(&case.text, 1024).unwrap(),
             PromptIds {
                 input_ids: case.templated,
-                drop: 34,
                 lost_tokens: 0
             },
             "{:?}",
@@ -155,10 +153,6 @@ fn long_prompts_are_cut_at_the_end() {
         let ids = tokenizer.encode_prompt(&prompt, max).unwrap();
         assert_eq!(ids.input_ids, all[..34 + max]);
         assert_eq!(ids.lost_tokens, all.len() - 34 - max);
-    }
-    for max in [0, 1025] {
-        let error = tokenizer.encode_prompt(&prompt, max).unwrap_err();
-        assert!(matches!(error, Error::Usage { .. }), "{error:?}");
     }
 }
 

@@ -96,7 +96,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn weights(&self) -> Result<ComponentWeights, Error> {
-        ComponentWeights::open(&self.source(), "vae", LoadFormat::Auto)
+        ComponentWeights::open(&self.source(), "vae", LoadFormat::Safetensors)
     }
 
     /// Why the weights are refused, which must not take long.
@@ -106,7 +106,7 @@ impl Checkpoint {
 
     /// What the headers tell of the networks.
     pub(crate) fn open(&self) -> Result<(), Error> {
-        pipeline::Checkpoint::open(&self.source(), LoadFormat::Auto).map(drop)
+        pipeline::Checkpoint::open(&self.source(), LoadFormat::Safetensors).map(drop)
     }
 
     /// Why the checkpoint is refused by its headers.

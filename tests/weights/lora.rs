@@ -59,7 +59,7 @@ impl Files {
     }
 
     fn refusal(&self) -> String {
-        let refusal = merge(LoadFormat::Auto, &self.loras(&[1.0]))
+        let refusal = merge(LoadFormat::Safetensors, &self.loras(&[1.0]))
             .unwrap_err()
             .to_string();
         let file = self.path() + ": ";
@@ -157,7 +157,7 @@ fn every_layout_merges_to_the_same_weight() {
         ),
     ] {
         files.write(&entries, notes);
-        for format in [LoadFormat::Auto, LoadFormat::Dummy] {
+        for format in [LoadFormat::Safetensors, LoadFormat::Dummy] {
             for strength in [1.0_f32, 0.5, -1.0] {
                 let weights = merge(format, &files.loras(&[strength.into()])).unwrap();
                 let expected = expected(format, strength * ALPHA / 2.0);
@@ -170,8 +170,8 @@ fn every_layout_merges_to_the_same_weight() {
 #[test]
 fn without_alpha_the_product_is_taken_as_it_is() {
     let files = Files::new();
-    let merged = || merge(LoadFormat::Auto, &files.loras(&[1.0])).unwrap();
-    let plain = expected(LoadFormat::Auto, 1.0);
+    let merged = || merge(LoadFormat::Safetensors, &files.loras(&[1.0])).unwrap();
+    let plain = expected(LoadFormat::Safetensors, 1.0);
     files.write(&kohya_style(LAYER)[..2], None);
     assert_merged("no alpha", &merged(), &plain);
     // diffusers drops the tensor of this layout.
@@ -189,8 +189,8 @@ fn without_alpha_the_product_is_taken_as_it_is() {
 fn adapters_add_up_and_the_sum_is_rounded_once() {
     let files = Files::new();
     files.write(&kohya_style(LAYER), None);
-    let expected = expected(LoadFormat::Auto, 1.5 * ALPHA / 2.0);
-    let weights = merge(LoadFormat::Auto, &files.loras(&[1.0, 0.5])).unwrap();
+    let expected = expected(LoadFormat::Safetensors, 1.5 * ALPHA / 2.0);
+    let weights = merge(LoadFormat::Safetensors, &files.loras(&[1.0, 0.5])).unwrap();
     assert_merged("two", &weights, &expected);
     let once = weight(&weights, DType::F32).to_dtype(DType::BF16).unwrap();
     let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<half::bf16>().unwrap();
@@ -203,7 +203,7 @@ fn adapters_add_up_and_the_sum_is_rounded_once() {
     };
     assert_eq!(
         other(&weights),
-        other(&merge(LoadFormat::Auto, &[]).unwrap())
+        other(&merge(LoadFormat::Safetensors, &[]).unwrap())
     );
 }
 
@@ -282,6 +282,31 @@ fn refuses_what_makes_no_pair() {
         refusal(&entries),
         format!("tensor `{}` is NaN", key("alpha"))
     );
+}
+
+#[test]
+fn an_integer_is_an_alpha() {
+    let files = Files::new();
+    let key = |ending: &str| format!("{LAYER}.{ending}");
+    let [down, up] = [-0.1, 0.2].map(|first| to_bytes(&values(first, RANK * D)));
+    for (dtype, alpha) in [
+        (Dtype::I64, &(-3_i64).to_le_bytes()[..]),
+        (Dtype::I32, &(-3_i32).to_le_bytes()),
+    ] {
+        let tensor =
+            |dtype, shape: &[usize], bytes| TensorView::new(dtype, shape.to_vec(), bytes).unwrap();
+        let tensors = [
+            (
+                key("lora_down.weight"),
+                tensor(Dtype::F32, &[RANK, D], &down),
+            ),
+            (key("lora_up.weight"), tensor(Dtype::F32, &[D, RANK], &up)),
+            (key("alpha"), tensor(dtype, &[], alpha)),
+        ];
+        fs::write(files.path(), safetensors::serialize(tensors, None).unwrap()).unwrap();
+        let merged = merge(LoadFormat::Safetensors, &files.loras(&[1.0])).unwrap();
+        assert_merged("integer", &merged, &expected(LoadFormat::Safetensors, -1.5));
+    }
 }
 
 #[test]

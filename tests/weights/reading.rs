@@ -28,7 +28,8 @@ fn fixtures_and_the_builtin_model_open_and_read() {
         for component in COMPONENTS {
             ComponentWeights::open(&source, component, LoadFormat::Safetensors).unwrap();
         }
-        let weights = ComponentWeights::open(&source, "transformer", LoadFormat::Auto).unwrap();
+        let weights =
+            ComponentWeights::open(&source, "transformer", LoadFormat::Safetensors).unwrap();
         let vb = weights.var_builder(DType::F32, &Device::Cpu);
         let d = config.transformer.inner_dim();
         let weight = vb.pp("img_in").get((d, 64), "weight").unwrap();

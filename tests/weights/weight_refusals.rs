@@ -62,6 +62,12 @@ fn refuses_indexes_that_do_not_match() {
     checkpoint.write("vae/b.safetensors", shard(&["y"]));
     checkpoint.weights().unwrap();
     checkpoint.write("vae/other.safetensors.index.json", "{}");
+    checkpoint.weights().unwrap();
+    fs::rename(
+        checkpoint.path(INDEX),
+        checkpoint.path("vae/one.safetensors.index.json"),
+    )
+    .unwrap();
     assert!(
         checkpoint
             .weights_refusal()
@@ -96,6 +102,13 @@ fn refuses_folders_without_one_file() {
         checkpoint.weights_refusal(),
         "vae: several files and no index: a.safetensors, b.safetensors"
     );
+    // As diffusers: what has no variant in its name is meant.
+    let name = "vae/diffusion_pytorch_model";
+    checkpoint.write(&format!("{name}.fp16.safetensors"), "");
+    checkpoint.write(&format!("{name}.fp16.safetensors.index.json"), "");
+    checkpoint.write("vae/._diffusion_pytorch_model.safetensors", "");
+    checkpoint.write(&format!("{name}.safetensors"), shard(&["x"]));
+    checkpoint.weights().unwrap();
     fs::remove_dir_all(checkpoint.path("vae")).unwrap();
     assert!(
         checkpoint

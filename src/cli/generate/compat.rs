@@ -1,10 +1,11 @@
 //! Flags of upstream that choose among ways to do what is done in one way here: taken where they ask
 //! for nothing else, so that command lines that have them run.
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "For command lines of sglang generate")]
 pub(super) struct CompatArgs {
     /// GPUs to use; this program uses one
@@ -24,8 +25,16 @@ pub(super) struct CompatArgs {
     image_encoder_cpu_offload: Option<bool>,
 
     /// Host memory that a GPU reads from is always pinned
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", value_parser = ["true"])]
-    pin_cpu_memory: Option<String>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new().try_map(pinned))]
+    pin_cpu_memory: Option<bool>,
+}
+
+fn pinned(on: bool) -> Result<bool, &'static str> {
+    if on {
+        Ok(on)
+    } else {
+        Err("it cannot be switched off")
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -2,15 +2,17 @@
 
 use clap::Args;
 
+use crate::cli::parse::model;
 use crate::request;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "LoRA")]
 #[expect(clippy::struct_field_names, reason = "the names of the flags")]
 pub(super) struct LoraArgs {
     /// Safetensors file, or folder or repository of the Hugging Face Hub with one, to merge into the
     /// transformer; several add up
-    #[arg(long, value_name = "PATH", num_args = 1..)]
+    #[arg(long, value_name = "PATH", num_args = 1.., value_parser = model())]
     pub(super) lora_path: Vec<String>,
 
     /// Strength of every LoRA, or one of each

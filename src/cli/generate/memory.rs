@@ -7,6 +7,7 @@ use crate::memory::{OffloadChoices, PerformanceMode};
 
 /// Upstream's switches: `--flag`, `--flag true` and `--flag false`; without the flag the plan decides.
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Memory")]
 pub(super) struct MemoryArgs {
     /// What to do when not everything fits: `auto` offloads as little as it must, `speed` (`manual` is

@@ -119,7 +119,7 @@ impl GenerateArgs {
             request_id: output.request_id.clone(),
             output: output.into(),
             profile: profiling.extent(),
-            layerwise_nvtx: profiling.layerwise_nvtx(),
+            layerwise_nvtx: profiling.layerwise_nvtx()?,
             device: runtime.device,
             precisions: runtime.precisions(),
             offload: (&memory).into(),

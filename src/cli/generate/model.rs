@@ -2,14 +2,16 @@
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::parse::model;
 use crate::weights::LoadFormat;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
     /// Folder of a Qwen-Image checkpoint, a repository of the Hugging Face Hub (`Qwen/Qwen-Image`, fetched
     /// into its cache), or `builtin:tiny`, the model inside this program
-    #[arg(long, visible_alias = "model", value_name = "MODEL")]
+    #[arg(long, visible_alias = "model", value_name = "MODEL", value_parser = model())]
     pub(super) model_path: Option<String>,
 
     /// Branch, tag or commit of the repository [default: main]
@@ -31,8 +33,7 @@ pub(super) enum LoadFormatArg {
 impl From<LoadFormatArg> for LoadFormat {
     fn from(format: LoadFormatArg) -> Self {
         match format {
-            LoadFormatArg::Auto => Self::Auto,
-            LoadFormatArg::Safetensors => Self::Safetensors,
+            LoadFormatArg::Auto | LoadFormatArg::Safetensors => Self::Safetensors,
             LoadFormatArg::Dummy => Self::Dummy,
         }
     }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
+use crate::cli::parse::{file_path, folder};
+use crate::error::{Error, Result};
 use crate::profiler::Extent;
 use crate::request::{OUTPUT_FOLDER, OutputOptions};
 
@@ -14,19 +17,20 @@ const MAX_REQUEST_ID: usize = 128;
 const DEFAULT_STEPS: Extent = Extent::Steps(5);
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Output")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 pub(super) struct OutputArgs {
     /// Folder of the pictures
-    #[arg(long, value_name = "FOLDER", default_value = OUTPUT_FOLDER)]
+    #[arg(long, value_name = "FOLDER", default_value = OUTPUT_FOLDER, value_parser = folder())]
     pub(super) output_path: PathBuf,
 
-    /// Name of the picture [default: made from prompt, time and request id]
+    /// Name of the picture; several get `NAME_0`, `NAME_1` [default: made from prompt, time and request id]
     #[arg(long, value_name = "NAME")]
     pub(super) output_file_name: Option<String>,
 
     /// Folder and name in one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["output_path", "output_file_name"])]
+    #[arg(long, value_name = "FILE", value_parser = file_path(), conflicts_with_all = ["output_path", "output_file_name"])]
     pub(super) output_file_path: Option<PathBuf>,
 
     /// Save the pictures (the default)
@@ -42,7 +46,7 @@ pub(super) struct OutputArgs {
     pub(super) no_metadata: bool,
 
     /// Write stage and step times to this file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = file_path())]
     pub(super) perf_dump_path: Option<PathBuf>,
 
     /// Print one JSON object on stdout, everything else on stderr
@@ -55,6 +59,7 @@ pub(super) struct OutputArgs {
 }
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Profiling")]
 pub(super) struct ProfilingArgs {
     /// Record a trace of denoising steps for each picture, to be opened in Perfetto; it goes to
@@ -76,10 +81,9 @@ pub(super) struct ProfilingArgs {
     )]
     pub(super) num_profiled_timesteps: Option<Extent>,
 
-    /// Mark blocks and operators, too, for Nsight Systems and Nsight Compute
-    #[cfg(feature = "cuda")]
-    #[arg(long)]
-    pub(super) enable_layerwise_nvtx_marker: bool,
+    /// Mark blocks and operators, too, for Nsight Systems and Nsight Compute (builds with GPU support)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
+    pub(super) enable_layerwise_nvtx_marker: Option<bool>,
 }
 
 impl From<OutputArgs> for OutputOptions {
@@ -95,7 +99,7 @@ impl From<OutputArgs> for OutputOptions {
 }
 
 /// Characters that are plain in a file name everywhere.
-fn request_id(text: &str) -> Result<String, String> {
+fn request_id(text: &str) -> std::result::Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.starts_with('.') || !text.chars().all(plain) {
         return Err("expected letters, digits, `-`, `_` and `.`, and no `.` at the start".into());
@@ -106,7 +110,7 @@ fn request_id(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn profiled_steps(text: &str) -> Result<Extent, String> {
+fn profiled_steps(text: &str) -> std::result::Result<Extent, String> {
     match text.parse::<isize>() {
         Ok(-1) => Ok(Extent::AllSteps),
         Ok(steps @ 1..) => Ok(Extent::Steps(steps.unsigned_abs())),
@@ -115,15 +119,19 @@ fn profiled_steps(text: &str) -> Result<Extent, String> {
 }
 
 impl ProfilingArgs {
-    #[cfg(feature = "cuda")]
-    pub(super) fn layerwise_nvtx(&self) -> bool {
-        self.enable_layerwise_nvtx_marker
-    }
-
-    #[cfg(not(feature = "cuda"))]
-    #[expect(clippy::unused_self, reason = "as with the feature")]
-    pub(super) fn layerwise_nvtx(&self) -> bool {
-        false
+    /// Whether blocks and operators are marked.
+    ///
+    /// # Errors
+    /// When this build has no marks.
+    pub(super) fn layerwise_nvtx(&self) -> Result<bool> {
+        let on = self.enable_layerwise_nvtx_marker.unwrap_or(false);
+        if on && cfg!(not(feature = "cuda")) {
+            return Err(Error::Usage {
+                message: "--enable-layerwise-nvtx-marker: this build has no GPU support".to_owned(),
+                hint: Some("build with `--features cuda`".to_owned()),
+            });
+        }
+        Ok(on)
     }
 
     /// What is asked for and has no effect.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::request::PrecisionChoices;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Runtime")]
 pub(super) struct RuntimeArgs {
     /// auto, cuda, cuda:N or cpu

@@ -4,19 +4,21 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use crate::cli::parse::file_path;
 use crate::noise::GeneratorDevice;
 use crate::pipeline::Sampling;
 use crate::request::SizeArgs;
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Prompt")]
 pub(super) struct PromptArgs {
-    /// What to draw; several prompts share one load
+    /// What to draw; several prompts share one load, given again it adds to them
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     pub(super) prompt: Vec<String>,
 
     /// File (.txt) with one prompt on each line that is not blank; wins over --prompt
-    #[arg(long, value_name = "FILE", visible_alias = "prompt-file-path")]
+    #[arg(long, value_name = "FILE", value_parser = file_path(), visible_alias = "prompt-file-path")]
     pub(super) prompt_path: Option<PathBuf>,
 
     /// What to stay away from [default: one space]
@@ -29,6 +31,7 @@ pub(super) struct PromptArgs {
 }
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Sampling")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 pub(super) struct SamplingArgs {
@@ -80,7 +83,7 @@ pub(super) struct SamplingArgs {
     #[arg(long, value_name = "SCALE", allow_negative_numbers = true)]
     pub(super) true_cfg_scale: Option<f32>,
 
-    /// Seed; output k uses SEED + k, several seeds make one output each
+    /// Seed; output k uses SEED + k, several seeds make one output each, given again it adds to them
     #[arg(long, value_name = "SEED", num_args = 1.., default_value = "42", allow_negative_numbers = true)]
     pub(super) seed: Vec<u64>,
 

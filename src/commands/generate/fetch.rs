@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::cli::console::Console;
-use crate::error;
+use crate::error::{self, Error};
 use crate::hub::{self, Hub, Listing, Repository};
 use crate::interrupt::Interrupt;
 use crate::request::{GenerateRequest, LoraName, LoraPlace, ModelName, pick_lora};
-use crate::weights::{LoadFormat, Lora, ModelSource};
+use crate::weights::{INCOMPLETE, LoadFormat, Lora, ModelSource};
 
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
@@ -35,6 +35,35 @@ impl Files {
         }
     }
 
+    /// What can be done about a file of the cache that is cut, which is not fetched again by itself.
+    pub(super) fn with_way_out(&self, error: Error) -> Error {
+        match (error, &self.source, &self.commit) {
+            (
+                Error::Checkpoint {
+                    file,
+                    message,
+                    hint: Some(hint),
+                },
+                ModelSource::Folder(folder),
+                Some(_),
+            ) if hint == INCOMPLETE && folder.join(&file).is_file() => {
+                let blob = folder.join(&file).canonicalize();
+                let hint = blob.map_or(hint, |blob| {
+                    format!(
+                        "delete {}, and the next run fetches it again",
+                        blob.display()
+                    )
+                });
+                Error::Checkpoint {
+                    file,
+                    message,
+                    hint: Some(hint),
+                }
+            }
+            (error, ..) => error,
+        }
+    }
+
     /// Whether nothing is left to fetch.
     pub(super) fn are_complete(&self) -> bool {
         self.missing.is_none()
@@ -43,7 +72,7 @@ impl Files {
 
 /// The checkpoint's files; of a repository those that the cache lacks are downloaded, all but the
 /// weights.
-pub(super) fn settings(
+pub(super) fn configs(
     request: &GenerateRequest,
     console: &mut Console,
     interrupt: &Interrupt,
@@ -59,12 +88,13 @@ pub(super) fn settings(
         ModelName::Repository(repository) => repository.clone(),
     };
     let (fetched, load_format) = (repository.clone(), request.load_format);
-    let (snapshot, listing) = watched(console, interrupt, move |hub| {
-        hub::settings(hub, &fetched, load_format)
+    let (folder, listing) = watched(console, interrupt, move |hub| {
+        hub::fetch_configs(hub, &fetched, load_format)
     })?;
     Ok(Files {
-        commit: snapshot.commit().map(str::to_owned),
-        source: ModelSource::Folder(snapshot.folder),
+        // A snapshot's folder is named after its commit.
+        commit: folder.file_name().map(|name| name.display().to_string()),
+        source: ModelSource::Folder(folder),
         missing: listing.map(|listing| (repository, listing)),
     })
 }
@@ -75,7 +105,7 @@ pub(super) fn weights(files: Files, console: &mut Console, interrupt: &Interrupt
         return Ok(files);
     };
     watched(console, interrupt, move |hub| {
-        hub::weights(hub, &repository, &listing)
+        hub::fetch_weights(hub, &repository, &listing)
     })?;
     Ok(Files {
         missing: None,

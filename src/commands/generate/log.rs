@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::human::{escaped, mib};
 use crate::memory::MemoryPlan;
 use crate::perf::PerfReport;
-use crate::pipeline::{Stage, TextEncodings};
+use crate::pipeline::{Sampling, Stage, TextEncodings};
 use crate::process::peak_host_bytes;
 use crate::request::GenerateRequest;
 use crate::weights::Lora;
@@ -48,11 +48,15 @@ fn warn_of_truncation(texts: &TextEncodings, request: &GenerateRequest, console:
 }
 
 /// What `--dry-run` is for.
-pub(super) fn show_plan(plan: &MemoryPlan, json: bool) -> Result<()> {
+pub(super) fn show_plan(plan: &MemoryPlan, sampling: &Sampling, json: bool) -> Result<()> {
+    let Sampling { width, height, .. } = sampling;
     let text = if json {
-        json_text(&plan.json())?
+        let mut plan = plan.json();
+        plan["width"] = (*width).into();
+        plan["height"] = (*height).into();
+        json_text(&plan)?
     } else {
-        format!("{plan}\n")
+        format!("{width}x{height}, {plan}\n")
     };
     write_result(&mut stdout(), text.as_bytes())
 }
@@ -96,7 +100,7 @@ pub(super) fn describe(run: &Run, opened: &Opened, console: &Console) {
         .iter()
         .map(|(key, value)| format!("{key:>24}: {value}"))
         .collect();
-    for Lora { file, scale } in &run.loras {
+    for Lora { file, scale } in &opened.settings.loras {
         console.info(&format!("Merging LoRA {file} at scale {scale}"));
     }
     console.info(&format!(
@@ -136,29 +140,10 @@ pub(super) fn report_request(duration: Duration, run: &Run, console: &Console) {
 
 /// Where the time went, in one line.
 pub(super) fn summarise(report: &PerfReport, console: &Console) {
-    let summary = report.summary();
-    let s = |ms: f64| format!("{:.2} s", ms / 1e3);
-    let steps = summary.steps.map_or(String::new(), |steps| {
-        let request = match report.requests.len() {
-            0 => String::new(),
-            _ => format!(" of request {}", steps.worst_request),
-        };
-        format!(
-            " (median step {:.1} ms, worst {:.1} ms at step {}{request})",
-            steps.median_ms, steps.worst_ms, steps.worst_step
-        )
-    });
     let peak = |what: &str, mib: Option<f64>| {
         mib.map_or(String::new(), |mib| format!(", {what} {mib:.0} MiB"))
     };
     let memory = peak("peak GPU memory", report.peak_gpu_mib())
         + &peak("peak memory", peak_host_bytes().map(mib));
-    console.info(&format!(
-        "Summary: load {}, text {}, denoise {}{steps}, decode {}, save {}{memory}",
-        s(summary.load_ms),
-        s(summary.text_ms),
-        s(summary.denoise_ms),
-        s(summary.decode_ms),
-        s(summary.save_ms),
-    ));
+    console.info(&format!("Summary: {}{memory}", report.summary()));
 }

@@ -31,10 +31,11 @@ pub fn run(args: GenerateArgs, started: Instant) -> Result<()> {
 
     let request = args.into_request()?;
     request.warnings.iter().for_each(|w| console.warning(w));
-    let mut run = Run::plan(request)?;
-    let opened = open::open(&mut run, &mut console, &interrupt)?;
+    let run = Run::plan(request)?;
+    let opened = open::open(&run.request, &mut console, &interrupt)?;
     if run.request.dry_run {
-        return Ok(log::show_plan(&opened.plan, json)?);
+        let sampling = &run.request.sampling;
+        return Ok(log::show_plan(&opened.plan, sampling, json)?);
     }
     log::describe(&run, &opened, &console);
 

@@ -7,15 +7,15 @@ use std::{panic, thread};
 use anyhow::{Context, Result, anyhow};
 
 use super::fetch;
-use super::plan::Run;
 use super::results::Settings;
 use crate::cli::console::Console;
-use crate::device::Chosen;
+use crate::device::{self, Chosen};
 use crate::error;
 use crate::interrupt::Interrupt;
 use crate::memory::{Budget, MemoryPlan};
 use crate::pipeline::{Checkpoint, TextEncodings};
-use crate::weights::ModelSource;
+use crate::request::GenerateRequest;
+use crate::weights::{Lora, ModelSource};
 
 /// Everything but the weights, read and found to fit.
 pub(super) struct Opened {
@@ -31,12 +31,17 @@ impl Opened {
     /// to start as they take to be read.
     ///
     /// A device that is open already is given back in `chosen`.
-    fn new(run: &Run, files: &fetch::Files, chosen: Option<Chosen>) -> Result<Self> {
-        let request = &run.request;
+    fn new(
+        request: &GenerateRequest,
+        files: &fetch::Files,
+        loras: &[Lora],
+        chosen: Option<Chosen>,
+    ) -> Result<Self> {
         let read = || -> error::Result<_> {
             let format = files.load_format(request.load_format);
             let checkpoint = Checkpoint::open(&files.source, format)?;
-            let checkpoint = checkpoint.with_loras(&run.loras)?;
+            let checkpoint = checkpoint.with_loras(loras)?;
+            checkpoint.schedule(&request.sampling)?;
             let texts = checkpoint.tokenise(&request.images, &request.sampling)?;
             Ok((checkpoint, texts))
         };
@@ -47,14 +52,20 @@ impl Opened {
             anyhow::Ok((read(), device.join()))
         })?;
         // What is wrong with the files comes first.
-        let (checkpoint, texts) = read?;
+        let (checkpoint, texts) = read.map_err(|error| files.with_way_out(error))?;
         let chosen = device.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
-        let mut settings = Settings::new(request, &chosen);
-        let at = (settings.precisions, &chosen.device);
+        let precisions = request.precisions.or_default(&chosen.device);
+        let at = (precisions, &chosen.device);
         let footprint = checkpoint.footprint(&request.sampling, at, &texts);
         let budget = Budget::of(&chosen.device)?;
         let plan = MemoryPlan::new(footprint, request.offload, budget)?;
-        settings.vae_tiling = plan.offload.vae_tiling;
+        let settings = Settings {
+            device: device::name(&chosen.device),
+            precisions,
+            vae_tiling: plan.offload.vae_tiling,
+            model_commit: files.commit.clone(),
+            loras: loras.to_vec(),
+        };
         Ok(Self {
             checkpoint,
             texts,
@@ -66,19 +77,22 @@ impl Opened {
 }
 
 /// Fetches the files and opens them; of a run that only shows its plan, without the weights.
-pub(super) fn open(run: &mut Run, console: &mut Console, interrupt: &Interrupt) -> Result<Opened> {
-    let mut files = fetch::settings(&run.request, console, interrupt)?;
-    run.loras = fetch::loras(&run.request, console, interrupt)?;
+pub(super) fn open(
+    request: &GenerateRequest,
+    console: &mut Console,
+    interrupt: &Interrupt,
+) -> Result<Opened> {
+    let mut files = fetch::configs(request, console, interrupt)?;
+    let loras = fetch::loras(request, console, interrupt)?;
     start_threads()?;
-    let mut opened = Opened::new(run, &files, None)?;
-    if !files.are_complete() && !run.request.dry_run {
+    let mut opened = Opened::new(request, &files, &loras, None)?;
+    if !files.are_complete() && !request.dry_run {
         files = fetch::weights(files, console, interrupt)?;
-        opened = Opened::new(run, &files, Some(opened.chosen))?;
+        opened = Opened::new(request, &files, &loras, Some(opened.chosen))?;
     }
     if let (ModelSource::Folder(folder), Some(_)) = (&files.source, &files.commit) {
         console.info(&format!("Using {}", folder.display()));
     }
-    run.model_commit = files.commit;
     interrupt.check()?;
     Ok(opened)
 }

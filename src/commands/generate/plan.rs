@@ -1,5 +1,6 @@
 //! What a run will write, and where: decided and checked before anything is loaded.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
@@ -8,16 +9,11 @@ use crate::output::{self, Naming};
 use crate::perf::RequestFacts;
 use crate::profiler;
 use crate::request::{GenerateRequest, check_path};
-use crate::weights::Lora;
 
 /// A request with its id and the paths of its outputs, all found writable.
 pub(super) struct Run {
     pub(super) request: GenerateRequest,
     pub(super) id: String,
-    /// Of the repository that the model is from, once its files are found.
-    pub(super) model_commit: Option<String>,
-    /// Adapters, once their files are found.
-    pub(super) loras: Vec<Lora>,
     /// One for each picture; none when they are not saved.
     pub(super) paths: Vec<PathBuf>,
     /// Of each request; empty where none is recorded.
@@ -32,8 +28,6 @@ impl Run {
         let mut run = Self {
             id: request.request_id.clone().unwrap_or_else(new_id),
             request,
-            model_commit: None,
-            loras: Vec::new(),
             paths: Vec::new(),
             trace_paths: Vec::new(),
         };
@@ -78,41 +72,38 @@ impl Run {
         Ok(names.into_iter().map(|name| folder.join(name)).collect())
     }
 
+    /// No output may be an input, or stand where another has to be.
     fn check_outputs(&self) -> Result<()> {
-        let files = || self.paths.iter().chain(&self.trace_paths);
-        let dump = &self.request.perf_dump_path;
-        for output in files().chain(dump) {
+        let outputs = self.paths.iter().chain(&self.trace_paths);
+        let mut places = Vec::new();
+        for output in outputs.chain(&self.request.perf_dump_path) {
             files::check_writable(output)?;
-            if self
-                .request
-                .input_files()
-                .any(|input| files::is_same_place(input, output))
-            {
-                let output = output.display();
-                return Err(Error::usage(format!(
-                    "{output}: it is an input of this run"
-                )));
-            }
+            places.extend(files::place(output).map(|place| (place, output)));
         }
-        // Pictures and traces have names that no file of a model has.
         let of_model = self.request.model.files();
-        if let Some(dump) = dump
-            && of_model.iter().any(|file| files::is_same_place(file, dump))
-        {
-            let message = format!(
-                "--perf-dump-path {}: it is a file of the model",
-                dump.display()
-            );
-            return Err(Error::usage(message));
+        let inputs = self
+            .request
+            .input_files()
+            .chain(of_model.iter().map(PathBuf::as_path));
+        let inputs: HashSet<_> = inputs.filter_map(files::place).collect();
+        let display = |path: &PathBuf| path.display().to_string();
+        if let Some((_, output)) = places.iter().find(|(place, _)| inputs.contains(place)) {
+            let output = display(output);
+            return Err(Error::usage(format!(
+                "{output}: it is an input of this run"
+            )));
         }
-        match dump {
-            Some(dump) if files().any(|path| files::is_same_place(path, dump)) => {
-                let dump = dump.display();
-                let message = format!("--perf-dump-path {dump}: a picture or trace goes there");
-                Err(Error::usage(message))
-            }
-            _ => Ok(()),
-        }
+        // What lies in a folder follows the folder.
+        places.sort();
+        let clash = places
+            .windows(2)
+            .find(|pair| pair[1].0.starts_with(&pair[0].0));
+        clash.map_or(Ok(()), |pair| {
+            let (one, other) = (display(pair[0].1), display(pair[1].1));
+            let message =
+                format!("{one} and {other}: outputs of this run, and only one can be there");
+            Err(Error::usage(message))
+        })
     }
 
     /// The id of one of several requests carries its index.

@@ -1,36 +1,30 @@
 //! What comes out of a run: pictures with their recipes, traces, the JSON object.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::plan::Run;
 use crate::cli::console::Console;
-use crate::device::{self, Chosen};
 use crate::output::{self, Recipe};
 use crate::perf::PerfReport;
 use crate::pipeline::{Picture, Precisions};
 use crate::profiler::{self, Profiler};
 use crate::request::GenerateRequest;
-use crate::weights::LoadFormat;
+use crate::weights::{LoadFormat, Lora};
 
-/// What the device decides.
+/// What a request leaves to the device, the memory plan and the files.
 pub(super) struct Settings {
     pub(super) device: String,
     pub(super) precisions: Precisions,
-    /// Decided by the memory plan.
     pub(super) vae_tiling: bool,
+    /// Of the repository that the model is from.
+    pub(super) model_commit: Option<String>,
+    pub(super) loras: Vec<Lora>,
 }
 
 impl Settings {
-    pub(super) fn new(request: &GenerateRequest, chosen: &Chosen) -> Self {
-        let default = device::default_dtype(&chosen.device);
-        Self {
-            device: device::name(&chosen.device),
-            precisions: request.precisions.or_default(default),
-            vae_tiling: false,
-        }
-    }
-
     fn recipe(&self, run: &Run, index: usize) -> Recipe {
         let GenerateRequest {
             sampling, images, ..
@@ -42,9 +36,9 @@ impl Settings {
         Recipe {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             model: run.request.model_path.clone(),
-            model_commit: run.model_commit.clone(),
+            model_commit: self.model_commit.clone(),
             dummy_weights: run.request.load_format == LoadFormat::Dummy,
-            loras: run.loras.clone(),
+            loras: self.loras.clone(),
             prompt: images[index].prompt.clone(),
             negative_prompt: sampling
                 .uses_guidance()
@@ -112,20 +106,30 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the perf dump, where one is asked for.
-    pub(super) fn save_report(&self, report: &PerfReport, console: &Console) -> Result<()> {
-        if let Some(path) = &self.request.perf_dump_path {
-            report
-                .write(path)
-                .context("the pictures are complete, the perf dump is not")?;
-            let path = std::path::absolute(path)?;
-            console.path(&format!("Metrics dumped to: {}", path.display()));
-        }
-        Ok(())
+    /// Writes the perf dump, where one is asked for, and gives its path.
+    pub(super) fn save_report(
+        &self,
+        report: &PerfReport,
+        console: &Console,
+    ) -> Result<Option<&Path>> {
+        let Some(path) = &self.request.perf_dump_path else {
+            return Ok(None);
+        };
+        report
+            .write(path)
+            .context("the pictures are complete, the perf dump is not")?;
+        let absolute = std::path::absolute(path)?;
+        console.path(&format!("Metrics dumped to: {}", absolute.display()));
+        Ok(Some(path))
     }
 
-    /// The object of `--json`.
-    pub(super) fn json(&self, report: &PerfReport) -> Result<serde_json::Value> {
+    /// The object of `--json`; `dump` is the perf dump that was written.
+    pub(super) fn json(
+        &self,
+        settings: &Settings,
+        report: &PerfReport,
+        dump: Option<&Path>,
+    ) -> Result<serde_json::Value> {
         let report = serde_json::to_value(report)?;
         let further = report["requests"].as_array().cloned().unwrap_or_default();
         let outputs: Vec<_> = std::iter::once(&report)
@@ -151,14 +155,14 @@ impl Run {
         Ok(json!({
             "request_id": self.id,
             "model": self.request.model_path,
-            "model_commit": self.model_commit,
-            "loras": self.loras,
+            "model_commit": settings.model_commit,
+            "loras": settings.loras,
             "flow_shift": self.request.sampling.flow_shift,
             "device": report["device"],
             "cold_start_ms": report["cold_start_ms"],
             "load": report["load"],
             "outputs": outputs,
-            "perf_dump_path": self.request.perf_dump_path,
+            "perf_dump_path": dump,
         }))
     }
 }

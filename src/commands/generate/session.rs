@@ -65,6 +65,11 @@ impl Session {
         };
         let Self { run, watchers, .. } = self;
         let image = &run.request.images[0];
+        if self.plan.offload.text_encoder {
+            watchers.console.warning(
+                "--warmup-mode request encodes the texts: no text encoder is left to do it again, so that the times of pictures have none in them",
+            );
+        }
         watchers.console.set_warming_up(true);
         let (pipeline, texts) = (&mut self.pipeline, &mut self.texts);
         watchers
@@ -118,7 +123,7 @@ impl Session {
         let Watchers { perf, console, .. } = watchers;
         let facts = RunFacts {
             commit_hash: commit_hash(),
-            device: self.settings.device,
+            device: self.settings.device.clone(),
             model: run.request.model_path.clone(),
         };
         let report = perf.finish(facts, |index| run.request_facts(index))?;
@@ -126,7 +131,8 @@ impl Session {
         let saved = run.save_report(&report, &console);
         log::summarise(&report, &console);
         if json {
-            let json = json_text(&run.json(&report)?)?;
+            let dump = saved.as_ref().ok().copied().flatten();
+            let json = json_text(&run.json(&self.settings, &report, dump)?)?;
             write_result(&mut stdout(), json.as_bytes())?;
         }
         saved?;

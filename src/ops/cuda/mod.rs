@@ -26,15 +26,15 @@ use half::{bf16, f16};
 
 pub(crate) use self::side::contiguous;
 
-/// The kernels of each `.cu` file by its name, as `build.rs` compiled them.
-const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+/// The kernels of each `.cu` file, as `build.rs` compiled them; no two of them share a name.
+const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// What one device needs beyond its candle handle.
 pub(crate) struct Context {
     pub(crate) stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
     side: side::Side,
-    modules: HashMap<&'static str, Arc<CudaModule>>,
+    modules: Vec<Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     /// The way of weights to the device.
     pub(crate) uploads: upload::Uploads,
@@ -47,11 +47,10 @@ impl Context {
         let stream = device.cuda_stream();
         let modules = MODULES
             .iter()
-            .map(|(file, image)| {
-                let module = stream
-                    .context()
-                    .load_module(Ptx::from_binary(image.to_vec()));
-                Ok((*file, module.map_err(candle_core::Error::wrap)?))
+            .map(|image| {
+                let image = Ptx::from_binary(image.to_vec());
+                let module = stream.context().load_module(image);
+                module.map_err(candle_core::Error::wrap)
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -80,8 +79,7 @@ impl Context {
         self.cudnn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A kernel by its file's name and its own.
-    fn function(&self, file: &str, name: &str) -> Result<CudaFunction> {
+    fn function(&self, name: &str) -> Result<CudaFunction> {
         let mut functions = self
             .functions
             .lock()
@@ -89,12 +87,10 @@ impl Context {
         if let Some(function) = functions.get(name) {
             return Ok(function.clone());
         }
-        let Some(module) = self.modules.get(file) else {
-            bail!("there are no kernels of the name {file}")
+        let mut modules = self.modules.iter();
+        let Some(function) = modules.find_map(|module| module.load_function(name).ok()) else {
+            bail!("there is no kernel `{name}` for this GPU")
         };
-        let function = module
-            .load_function(name)
-            .map_err(candle_core::Error::wrap)?;
         functions.insert(name.to_owned(), function.clone());
         Ok(function)
     }
@@ -150,33 +146,20 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::launch`].
-    pub(crate) fn launch_over(
-        &self,
-        file: &str,
-        name: &str,
-        elements: usize,
-        args: &[Arg],
-    ) -> Result<()> {
+    pub(crate) fn launch_over(&self, name: &str, elements: usize, args: &[Arg]) -> Result<()> {
         const THREADS: usize = 256;
         const MAX_BLOCKS: usize = 1 << 14;
         let blocks = elements.div_ceil(THREADS).min(MAX_BLOCKS);
-        self.launch(file, name, blocks, THREADS, args)
+        self.launch(name, blocks, THREADS, args)
     }
 
-    /// Launches kernel `name` of `file` on a one-dimensional grid.
+    /// Launches kernel `name` on a one-dimensional grid.
     ///
     /// # Errors
     /// When there is no such kernel for this GPU, the grid is empty or too large, or the launch fails.
     #[expect(unsafe_code, reason = "kernels take raw pointers")]
-    pub(crate) fn launch(
-        &self,
-        file: &str,
-        name: &str,
-        grid: usize,
-        block: usize,
-        args: &[Arg],
-    ) -> Result<()> {
-        let function = self.function(file, name)?;
+    pub(crate) fn launch(&self, name: &str, grid: usize, block: usize, args: &[Arg]) -> Result<()> {
+        let function = self.function(name)?;
         let (Ok(grid), Ok(block)) = (u32::try_from(grid), u32::try_from(block)) else {
             bail!("`{name}`: a grid of {grid} blocks is too large")
         };
@@ -206,6 +189,17 @@ pub(crate) fn suffix(dtype: DType) -> Result<&'static str> {
         DType::BF16 => Ok("bf16"),
         DType::F32 => Ok("f32"),
         other => bail!("no kernels for {other:?}"),
+    }
+}
+
+/// How a kernel reads rows of `width` elements at `addresses`: the ending of its name, and how many elements at
+/// once, 16 bytes of them where all are aligned so.
+pub(crate) fn access(dtype: DType, width: usize, addresses: &[u64]) -> (&'static str, usize) {
+    let vector = 16 / dtype.size_in_bytes();
+    if width.is_multiple_of(vector) && aligned(addresses, 16) {
+        ("_vec", vector)
+    } else {
+        ("", 1)
     }
 }
 

@@ -12,7 +12,10 @@ use rayon::prelude::*;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// A huge page's size on x86-64 and most of ARM64.
-const PAGE: usize = 2 << 20;
+pub(super) const PAGE: usize = 2 << 20;
+
+/// The size of the pages there are without huge ones, at least.
+const SMALL_PAGE: usize = 4 << 10;
 
 /// Memory that a GPU reads and writes at the speed of the bus.
 #[derive(Debug)]
@@ -51,8 +54,8 @@ impl Pinned {
             len,
             context: context.clone(),
         };
-        let pages = pinned.as_mut_slice().par_chunks_mut(PAGE);
-        pages.for_each(|page| page[0] = 0);
+        let touch = |page: &mut [u8]| page.iter_mut().step_by(SMALL_PAGE).for_each(|b| *b = 0);
+        pinned.as_mut_slice().par_chunks_mut(PAGE).for_each(touch);
         context.bind_to_thread().map_err(Error::wrap)?;
         // SAFETY: mapped memory that is unregistered before it is unmapped.
         let code = unsafe { sys::cuMemHostRegister_v2(start.as_ptr().cast(), len, 0) };
@@ -74,7 +77,7 @@ impl Pinned {
 }
 
 /// The driver's error in words of its own: its "out of memory" is not the GPU's here.
-pub(super) fn refused(len: usize, error: DriverError) -> Error {
+fn refused(len: usize, error: DriverError) -> Error {
     let what = match error.0 {
         sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => "there is not enough of it".to_owned(),
         _ => error.to_string(),

@@ -6,19 +6,19 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::result::Result;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaEvent, CudaStream, DriverError, PinnedHostSlice, result, sys::CUevent_flags,
+    CudaEvent, CudaStream, DriverError, result, sys::CUevent_flags,
 };
-use candle_core::{Error, Tensor};
+use candle_core::{Error, Result, Tensor};
 use rayon::prelude::*;
 
-use super::{address, pinned};
+use super::address;
+use super::pinned::{self, Pinned};
 
 /// Bytes of one read and one copy. An H100 host loads 19, 27, 30, 26 and 25 GB/s with 0.5, 1, 2, 4 and 8 MiB.
-const CHUNK: usize = 2 << 20;
+const CHUNK: usize = pinned::PAGE;
 
 /// Buffers that are in no thread's hands; each thread has at most one.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct Uploads(Mutex<VecDeque<Buffer>>);
 
 #[derive(Debug)]
 struct Buffer {
-    memory: PinnedHostSlice<u8>,
+    memory: Pinned,
     /// Recorded after the last copy out of it.
     copied: CudaEvent,
 }
@@ -43,10 +43,10 @@ impl Uploads {
         tensor: &Tensor,
         bytes: usize,
         read: impl Fn(&mut [u8], usize) -> io::Result<()> + Sync,
-    ) -> candle_core::Result<io::Result<()>> {
+    ) -> Result<io::Result<()>> {
         let stream = &tensor.device().as_cuda_device()?.cuda_stream();
         let address = address(tensor, tensor.dtype())?;
-        let fill_chunk = |offset: usize| -> candle_core::Result<io::Result<()>> {
+        let fill_chunk = |offset: usize| -> Result<io::Result<()>> {
             let mut buffer = self.take(stream)?;
             let len = CHUNK.min(bytes - offset);
             let done = buffer.fill(stream, len, address + offset as u64, |part| {
@@ -61,7 +61,7 @@ impl Uploads {
     }
 
     /// The buffer whose copy is oldest, once there are two for each thread.
-    fn take(&self, stream: &Arc<CudaStream>) -> candle_core::Result<Buffer> {
+    fn take(&self, stream: &Arc<CudaStream>) -> Result<Buffer> {
         let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buffers.len() > rayon::current_num_threads()
             && let Some(buffer) = buffers.pop_front()
@@ -69,7 +69,7 @@ impl Uploads {
             return Ok(buffer);
         }
         drop(buffers);
-        Buffer::new(stream).map_err(|error| pinned::refused(CHUNK, error))
+        Buffer::new(stream)
     }
 
     fn give_back(&self, buffer: Buffer) {
@@ -79,14 +79,13 @@ impl Uploads {
 }
 
 impl Buffer {
-    #[expect(unsafe_code, reason = "memory is handed out before it is written")]
-    fn new(stream: &Arc<CudaStream>) -> Result<Self, DriverError> {
+    fn new(stream: &Arc<CudaStream>) -> Result<Self> {
         let context = stream.context();
+        // Who waits for it leaves its core to those who read.
+        let copied = context.new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC));
         Ok(Self {
-            // SAFETY: bytes have no invalid values; only what was read into it is copied.
-            memory: unsafe { context.alloc_pinned_with_flags(CHUNK, 0) }?,
-            // Who waits for it leaves its core to those who read.
-            copied: context.new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC))?,
+            memory: Pinned::new(context, CHUNK)?,
+            copied: copied.map_err(Error::wrap)?,
         })
     }
 
@@ -98,9 +97,9 @@ impl Buffer {
         len: usize,
         address: u64,
         read: impl FnOnce(&mut [u8]) -> io::Result<()>,
-    ) -> Result<io::Result<()>, DriverError> {
+    ) -> std::result::Result<io::Result<()>, DriverError> {
         self.copied.synchronize()?;
-        let part = &mut self.memory.as_mut_slice()?[..len];
+        let part = &mut self.memory.as_mut_slice()[..len];
         if let Err(error) = read(part) {
             return Ok(Err(error));
         }

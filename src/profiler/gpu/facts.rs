@@ -3,10 +3,11 @@
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::DriverError;
 use candle_core::cuda_backend::cudarc::driver::sys::{
-    CUDA_VERSION, CUdevice_attribute_enum as Attribute, cuDriverGetVersion,
+    CUDA_VERSION, CUdevice_attribute_enum as Attribute,
 };
 
 use super::cupti::Cupti;
+use crate::device::driver_version;
 use crate::profiler::trace::{DeviceProperties, Versions};
 
 /// The properties that traces tell and occupancy follows from.
@@ -53,13 +54,4 @@ pub(super) fn versions(cupti: &Cupti) -> Versions {
         runtime: CUDA_VERSION,
         driver: driver_version(),
     }
-}
-
-/// The CUDA version that the driver is for; 0 without a driver.
-pub(crate) fn driver_version() -> u32 {
-    let mut driver = 0;
-    // SAFETY: `driver` is a place for the result.
-    #[expect(unsafe_code, reason = "a C function")]
-    let _ = unsafe { cuDriverGetVersion(&raw mut driver) };
-    driver.unsigned_abs()
 }

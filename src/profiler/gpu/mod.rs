@@ -26,8 +26,6 @@ mod session;
 #[cfg(feature = "cuda")]
 pub(crate) use self::cupti::version as cupti_version;
 #[cfg(feature = "cuda")]
-pub(crate) use self::facts::driver_version;
-#[cfg(feature = "cuda")]
 pub(super) use self::session::{Collector, Session};
 
 #[cfg(not(feature = "cuda"))]

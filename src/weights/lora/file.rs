@@ -97,7 +97,7 @@ fn parts_of_layers<'a>(
     let message = if count == 0 {
         "holds no tensor".to_owned()
     } else {
-        let listing = listing(&unknown.iter().collect::<Vec<_>>());
+        let listing = listing(&unknown);
         format!(
             "{} of {count} tensors are unknown: {listing}",
             unknown.len()

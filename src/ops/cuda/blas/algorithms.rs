@@ -1,7 +1,12 @@
 //! Which algorithm is fastest, timed once and kept in a file of the user's cache folder.
+//!
+//! The file has a line of JSON for each shape, `["KEY",[DATA]]`, and only grows: processes that run at the
+//! same time keep each other's lines, and a new shape costs one short write.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Result;
@@ -14,28 +19,28 @@ use crate::files;
 /// and more candidates, on a card hot from them, chose no better (237 against 236 ms a step).
 const ROUNDS: usize = 5;
 
-/// Largest cache file that is read: some 40,000 shapes.
+/// Where the file stops growing: some 80,000 shapes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The choices known for this GPU and library version.
 pub(super) struct Algorithms {
     /// None without a cache folder.
     file: Option<PathBuf>,
-    known: BTreeMap<String, [u64; 8]>,
+    known: HashMap<String, [u64; 8]>,
 }
 
 impl Algorithms {
-    /// Reads the file; one that is missing or makes no sense is an empty one.
+    /// Reads the file, if there is one.
     pub(super) fn open(stream: &Arc<CudaStream>) -> Self {
         let file = files::cache_folder().map(|folder| folder.join(file_name(stream)));
-        let bytes = file
-            .as_ref()
-            .and_then(|f| files::read_bounded(f, MAX_BYTES).ok());
-        let known = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self {
-            file,
-            known: known.unwrap_or_default(),
-        }
+        // A line that makes no sense says nothing.
+        let lines = (file.as_ref()).and_then(|file| files::read_bounded(file, 2 * MAX_BYTES).ok());
+        let known = (lines
+            .iter()
+            .flat_map(|lines| lines.split(|byte| *byte == b'\n')))
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+        Self { file, known }
     }
 
     pub(super) fn known(&self, key: &str) -> Option<sys::cublasLtMatmulAlgo_t> {
@@ -46,13 +51,24 @@ impl Algorithms {
     /// Keeps a choice for the next run too. The file is a courtesy: that it cannot be written is no
     /// reason to fail.
     pub(super) fn keep(&mut self, key: String, algorithm: sys::cublasLtMatmulAlgo_t) {
-        self.known.insert(key, algorithm.data);
         if let Some(file) = &self.file {
-            let _ = files::write_atomic(file, |out| {
-                Ok(serde_json::to_writer_pretty(out, &self.known)?)
-            });
+            let _ = append(file, &(&key, algorithm.data));
         }
+        self.known.insert(key, algorithm.data);
     }
+}
+
+fn append(file: &Path, line: &(&String, [u64; 8])) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new().append(true).create(true).open(file)?;
+    if file.metadata()?.len() < MAX_BYTES {
+        // In one write, which is not mixed with those of others.
+        let line = serde_json::to_string(line)? + "\n";
+        file.write_all(line.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The candidate with the smallest time: what else is on the stream, such as weights on their way, only
@@ -88,7 +104,7 @@ fn file_name(stream: &Arc<CudaStream>) -> String {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
-    format!("cublaslt-{}-{gpu}.json", library_version())
+    format!("cublaslt-{}-{gpu}.jsonl", library_version())
 }
 
 #[expect(unsafe_code, reason = "raw library call")]
