@@ -1,18 +1,18 @@
 //! Tells the program which commit it was built from and, with the `cuda` feature, compiles the kernels.
 
-use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+#[cfg(feature = "cuda")]
+use std::{env, fs, path::PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     commit();
-    if env::var_os("CARGO_FEATURE_CUDA").is_some() {
-        kernels();
-    }
     #[cfg(feature = "cuda")]
-    nvtx();
+    {
+        kernels();
+        nvtx();
+    }
 }
 
 fn commit() {
@@ -23,7 +23,9 @@ fn commit() {
             println!("cargo:rerun-if-changed={path}");
         }
     }
-    if let Some(commit) = git(&["HEAD"]) {
+    // In a copy inside another repository it would be that one's.
+    let is_here = git(&["--show-prefix"]).is_some_and(|prefix| prefix.is_empty());
+    if let Some(commit) = git(&["HEAD"]).filter(|_| is_here) {
         println!("cargo:rustc-env=QWEN_GEN_COMMIT={commit}");
     }
 }
@@ -39,60 +41,53 @@ fn git(args: &[&str]) -> Option<String> {
 fn nvtx() {
     let file = "src/profiler/nvtx.c";
     println!("cargo:rerun-if-changed={file}");
-    println!("cargo:rerun-if-env-changed=CUDA_HOME");
-    let toolkit = env::var_os("CUDA_HOME").unwrap_or_else(|| "/usr/local/cuda".into());
+    let usual = || ["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from).to_vec();
+    let toolkits = toolkit().map_or_else(usual, |named| vec![named]);
     cc::Build::new()
         .file(file)
-        .include(Path::new(&toolkit).join("include"))
+        .includes(toolkits.iter().map(|toolkit| toolkit.join("include")))
         .compile("qwen_gen_nvtx");
 }
 
-/// The files with kernels, each compiled to `OUT_DIR/<stem>.fatbin`; `OUT_DIR/modules.rs` lists them.
-const KERNELS: &[&str] = &[
-    "src/ops/attention.cu",
-    "src/ops/conv2d.cu",
-    "src/ops/elementwise.cu",
-    "src/ops/guidance.cu",
-    "src/ops/layer_norm.cu",
-    "src/ops/joint_qkv.cu",
-    "src/ops/merge_low_rank.cu",
-    "src/ops/rms_norm.cu",
-    "src/ops/rms_norm_silu.cu",
-    "src/ops/rope_half.cu",
-    "src/ops/to_bytes.cu",
-    "src/weights/dummy.cu",
-];
+/// The toolkit that the environment names.
+#[cfg(feature = "cuda")]
+fn toolkit() -> Option<PathBuf> {
+    let variables = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"];
+    for variable in variables {
+        println!("cargo:rerun-if-env-changed={variable}");
+    }
+    variables
+        .into_iter()
+        .find_map(env::var_os)
+        .map(PathBuf::from)
+}
 
+/// Compiles each `src/ops/*.cu` to `OUT_DIR/<stem>.fatbin`; `OUT_DIR/modules.rs` lists them.
+#[cfg(feature = "cuda")]
 fn kernels() {
     println!("cargo:rerun-if-env-changed=CUDA_COMPUTE_CAP");
     println!("cargo:rerun-if-env-changed=NVCC");
     println!("cargo:rerun-if-env-changed=NVCC_APPEND_FLAGS");
+    // A new operation is named there.
+    println!("cargo:rerun-if-changed=src/ops/mod.rs");
     println!("cargo:rerun-if-changed=src/ops/cuda/common.cuh");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let architectures = architectures();
     let list = architectures.join(",");
     println!("cargo:rustc-env=QWEN_GEN_ARCHITECTURES={list}");
     let mut modules = Vec::new();
-    for file in KERNELS {
-        println!("cargo:rerun-if-changed={file}");
-        let stem = Path::new(file).file_stem().expect("a file name");
+    let files = fs::read_dir("src/ops").expect("the operations are there");
+    let mut files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    files.retain(|file| file.extension() == Some("cu".as_ref()));
+    files.sort();
+    for file in &files {
+        println!("cargo:rerun-if-changed={}", file.display());
+        let stem = file.file_stem().expect("a file name");
         let target = out.join(stem).with_extension("fatbin");
-        modules.push(format!(
-            r#"("{}", include_bytes!(r"{}"))"#,
-            stem.display(),
-            target.display()
-        ));
+        modules.push(format!(r#"include_bytes!(r"{}")"#, target.display()));
         let mut nvcc = Command::new(nvcc());
-        nvcc.args([
-            "-O3",
-            "--std=c++17",
-            "--fatbin",
-            "-I",
-            "src/ops",
-            file,
-            "-o",
-        ]);
-        nvcc.arg(&target);
+        nvcc.args(["-O3", "--std=c++17", "--fatbin", "-I", "src/ops", "-o"]);
+        nvcc.args([&target, file]);
         for architecture in &architectures {
             nvcc.arg(format!(
                 "-gencode=arch=compute_{architecture},code=sm_{architecture}"
@@ -107,23 +102,22 @@ fn kernels() {
         let status = nvcc.status().unwrap_or_else(|error| {
             panic!("the `cuda` feature needs nvcc (scripts/cuda-toolchain.sh): {error}")
         });
-        assert!(status.success(), "nvcc failed on {file}");
+        assert!(status.success(), "nvcc failed on {}", file.display());
     }
     let modules = format!("&[{}]", modules.join(",\n"));
     fs::write(out.join("modules.rs"), modules).expect("OUT_DIR is ours");
 }
 
+#[cfg(feature = "cuda")]
 fn nvcc() -> PathBuf {
     if let Some(nvcc) = env::var_os("NVCC") {
         return nvcc.into();
     }
-    match env::var_os("CUDA_HOME") {
-        Some(home) => Path::new(&home).join("bin/nvcc"),
-        None => "nvcc".into(),
-    }
+    toolkit().map_or("nvcc".into(), |toolkit| toolkit.join("bin/nvcc"))
 }
 
 /// `CUDA_COMPUTE_CAP`, else the GPU in this machine, else all that the kernels are written for.
+#[cfg(feature = "cuda")]
 fn architectures() -> Vec<String> {
     if let Ok(cap) = env::var("CUDA_COMPUTE_CAP") {
         return vec![cap];

@@ -49,7 +49,7 @@ fn span_overhead(c: &mut Criterion) {
     group.bench_function("recorded", |b| {
         let recording = || {
             let mut profiler = profiler();
-            profiler.request_begin(0).unwrap();
+            profiler.request_begin().unwrap();
             profiler
         };
         b.iter_batched_ref(

@@ -15,6 +15,7 @@ nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85 nvidia-cuda-nvrtc==13.0.8
 nvidia-cublas==13.1.0.3 nvidia-curand==10.4.0.35
 nvidia-nvtx==13.0.85 nvidia-cuda-profiler-api==13.0.85"
 stamp=$(echo $pkgs)
+"$py" -m pip --version >/dev/null || { echo "pip is needed (apt install python3-pip)" >&2; exit 1; }
 
 if [ "$(cat "$root/.stamp" 2>/dev/null)" != "$stamp" ]; then
   rm -rf "$root/site" "$root/cuda-lazy" "$root/.stamp"

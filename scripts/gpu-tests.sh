@@ -8,7 +8,7 @@ run() { echo "== $*"; "$@" || { failed=1; echo "== FAILED: $*"; }; }
 # Without a GPU the tests pass by testing nothing.
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader || exit 1
 "$bin/qwen-gen" generate --model-path builtin:tiny --prompt "" --num-inference-steps 1 --no-save-output -q --device cuda || exit 1
-run "$bin/ops_tests" --test-threads=1 -q ops:: weights::dummy profiler::gpu
+run "$bin/ops_tests" --test-threads=1 -q ops:: profiler::gpu
 run "$bin/gpu_tests" --test-threads=1 --nocapture -q
 traces=$(mktemp -d)
 trace() {  # of all stages; every category must be there

@@ -86,7 +86,7 @@ impl Observer for Interrupt {
         self.check()
     }
 
-    fn request_end(&mut self, _index: usize) -> Result<()> {
+    fn request_end(&mut self) -> Result<()> {
         self.check()
     }
 }

@@ -29,9 +29,9 @@ pub mod pipeline;
 pub mod process;
 pub mod profiler;
 pub mod request;
+pub mod sampling;
 pub mod scheduler;
 pub mod text;
-pub mod timing;
 pub mod trace;
 pub mod weights;
 

@@ -10,7 +10,7 @@ use qwen_gen::model::transformer::{Transformer, linears};
 use qwen_gen::model::vae::VaeDecoder;
 use qwen_gen::noise::{GeneratorDevice, randn};
 use qwen_gen::ops::guided_euler_step;
-use qwen_gen::pipeline::ImageRequest;
+use qwen_gen::sampling::ImageRequest;
 use qwen_gen::weights::{ComponentWeights, Lora};
 
 const RANDOM: [&str; 5] = [

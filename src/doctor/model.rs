@@ -8,8 +8,9 @@ use crate::device::Chosen;
 use crate::error::Result;
 use crate::hub::{self, Hub};
 use crate::memory::{Budget, MemoryPlan, OffloadChoices};
-use crate::pipeline::{Checkpoint, ImageRequest, Sampling};
+use crate::pipeline::Checkpoint;
 use crate::request::{ModelName, PrecisionChoices, SizeArgs};
+use crate::sampling::{ImageRequest, Sampling};
 use crate::weights::{LoadFormat, ModelSource, StoredSize};
 
 /// A model that `generate` could load.

@@ -11,9 +11,9 @@ use ureq::http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use super::environment::Token;
 use super::fault::{Again, Fault};
 use super::repository::{Repository, RepositoryId};
-use super::settings::Token;
 use super::uri::{escape, is_confidential, is_same_origin, redirected};
 
 const USER_AGENT: &str = concat!("qwen-gen/", env!("CARGO_PKG_VERSION"));

@@ -17,12 +17,12 @@ mod checkpoint;
 mod checksum;
 mod client;
 mod download;
+mod environment;
 mod event;
 mod fault;
 mod listing;
 mod lock;
 mod repository;
-mod settings;
 mod uri;
 
 use std::ffi::OsString;
@@ -32,12 +32,12 @@ use std::sync::mpsc::Sender;
 use self::cache::{Cache, RepositoryCache};
 pub use self::checkpoint::{cached, fetch_configs, fetch_weights};
 use self::client::Client;
+use self::environment::Settings;
+pub use self::environment::hides_progress;
 pub use self::event::Event;
 use self::fault::{Attempts, Fault};
 pub use self::listing::Listing;
 pub use self::repository::{Repository, RepositoryId, Revision};
-use self::settings::Settings;
-pub use self::settings::hides_progress;
 use crate::error::Result;
 
 /// Where the environment's variables say that the cache is.

@@ -11,7 +11,7 @@ use crate::config::transformer::TransformerConfig;
 use crate::model::vae::BAND_ROWS;
 use crate::model::{LOADED_AT_ONCE, text_encoder, transformer, vae};
 use crate::ops::attention_scratch;
-use crate::pipeline::{Precisions, Sampling};
+use crate::sampling::{Precisions, Sampling};
 use crate::weights::TensorShapes;
 
 /// Bytes by what holds them.

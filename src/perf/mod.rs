@@ -2,6 +2,7 @@
 
 mod compare;
 mod dump;
+mod mark;
 mod markdown;
 mod recorder;
 mod report;
@@ -9,6 +10,7 @@ mod summary;
 
 pub use self::compare::{Check, Comparison};
 pub use self::dump::{Dump, DumpStage};
+pub use self::mark::Mark;
 pub use self::recorder::{PerfRecorder, RequestFacts, RunFacts};
 pub use self::report::{
     FurtherRequest, Load, MemoryCheckpoint, Meta, PerfReport, RequestRecord, StageDuration,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use jiff::Timestamp;
 
+use super::mark::Mark;
 use super::report::{
     FurtherRequest, Load, MemoryCheckpoint, Meta, PerfReport, RequestRecord, StageDuration,
     StepDuration,
@@ -18,7 +19,6 @@ use super::report::{
 use crate::device;
 use crate::error::Result;
 use crate::pipeline::observer::{Observer, Stage};
-use crate::timing::Mark;
 
 /// Observes a run for its [`PerfReport`].
 #[derive(Debug)]
@@ -105,9 +105,9 @@ impl PerfRecorder {
         facts: impl Fn(usize) -> RequestFacts,
     ) -> Result<PerfReport> {
         let mut records = Vec::new();
-        for marks in &self.requests {
+        for (index, marks) in self.requests.iter().enumerate() {
             records.push(FurtherRequest {
-                record: self.record(marks, &run, facts(marks.index))?,
+                record: self.record(marks, &run, facts(index))?,
                 save_ms: marks.save.map(|duration| duration.as_secs_f64() * 1e3),
             });
         }
@@ -196,11 +196,10 @@ impl Observer for PerfRecorder {
         Ok(())
     }
 
-    fn request_begin(&mut self, index: usize) -> Result<()> {
+    fn request_begin(&mut self) -> Result<()> {
         self.end_cold_start();
         let loaded = self.loads.done.len();
         self.requests.push(RequestMarks {
-            index,
             at: Timestamp::now(),
             begin: Mark::now(&self.device)?,
             stages: Spans::default(),
@@ -217,7 +216,7 @@ impl Observer for PerfRecorder {
         Ok(())
     }
 
-    fn request_end(&mut self, _index: usize) -> Result<()> {
+    fn request_end(&mut self) -> Result<()> {
         let Some(mut after) = MemoryCheckpoint::now(&self.device) else {
             return Ok(());
         };
@@ -270,7 +269,6 @@ impl Observer for PerfRecorder {
 /// The marks of one request.
 #[derive(Debug)]
 struct RequestMarks {
-    index: usize,
     at: Timestamp,
     begin: Mark,
     stages: Spans<Stage>,

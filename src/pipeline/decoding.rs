@@ -2,12 +2,12 @@
 
 use candle_core::{Device, Tensor};
 
-use super::Sampling;
 use super::latents::unpack_latents;
 use crate::config::vae::VaeConfig;
 use crate::error::{Error, Result};
 use crate::model::vae::{BAND_ROWS, VaeDecoder};
 use crate::ops::to_bytes;
+use crate::sampling::Sampling;
 
 /// An 8-bit RGB picture.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Tensor};
 
-use super::Sampling;
 use super::latents::pack_latents;
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::noise;
+use crate::sampling::Sampling;
 
 /// Standard normal values of `seed`, packed `[s_img, 4 z]`, f32.
 ///

@@ -1,28 +1,18 @@
 //! Loading: from a checkpoint's files to a pipeline ready for one sampling.
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 
 use super::networks::Networks;
 use super::rehearsal::{self, Rehearsal};
-use super::{ImageRequest, Observer, Pipeline, Sampling, TextEncodings};
+use super::{Observer, Pipeline, TextEncodings};
 use crate::config::{self, ModelConfig};
 use crate::error::Result;
 use crate::memory::{Footprint, Offload};
 use crate::model::{text_encoder, transformer, vae};
+use crate::sampling::{ImageRequest, Precisions, Sampling};
 use crate::scheduler::FlowMatchSchedule;
 use crate::text::tokenizer::Tokenizer;
 use crate::weights::{ComponentWeights, LoadFormat, Lora, ModelSource, StoredSize, fault};
-
-/// The dtype each network computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Precisions {
-    /// The text encoder's.
-    pub text_encoder: DType,
-    /// The transformer's.
-    pub dit: DType,
-    /// The VAE's.
-    pub vae: DType,
-}
 
 /// A checkpoint whose JSON files and shard headers are read and found sound; no weight is.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
-use super::{Checkpoint, Observer, Precisions, Stage};
+use super::{Checkpoint, Observer, Stage};
 use crate::config::ModelConfig;
 use crate::config::vae::VaeConfig;
 use crate::error::Result;
@@ -11,6 +11,7 @@ use crate::memory::Offload;
 use crate::model::text_encoder::TextEncoder;
 use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
+use crate::sampling::Precisions;
 use crate::weights::ComponentWeights;
 
 /// A checkpoint's networks; what is not on the device is `None`.

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// A stage of one request, in the order they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Checks of the request against the loaded model.
+    /// Checks of the request, which is done before anything is loaded; reports have a line for it.
     InputValidation,
     /// Prompt to embeddings.
     TextEncoding,
@@ -62,13 +62,13 @@ pub trait Observer {
         Ok(())
     }
 
-    /// A request starts; `index` counts from 0 over all prompts and outputs.
-    fn request_begin(&mut self, _index: usize) -> Result<()> {
+    /// A request starts: one picture of one prompt.
+    fn request_begin(&mut self) -> Result<()> {
         Ok(())
     }
 
     /// A request's picture is decoded.
-    fn request_end(&mut self, _index: usize) -> Result<()> {
+    fn request_end(&mut self) -> Result<()> {
         Ok(())
     }
 
@@ -108,12 +108,12 @@ impl Observer for Vec<&mut dyn Observer> {
             .try_for_each(|o| o.load_end(component, bytes))
     }
 
-    fn request_begin(&mut self, index: usize) -> Result<()> {
-        self.iter_mut().try_for_each(|o| o.request_begin(index))
+    fn request_begin(&mut self) -> Result<()> {
+        self.iter_mut().try_for_each(|o| o.request_begin())
     }
 
-    fn request_end(&mut self, index: usize) -> Result<()> {
-        self.iter_mut().rev().try_for_each(|o| o.request_end(index))
+    fn request_end(&mut self) -> Result<()> {
+        self.iter_mut().rev().try_for_each(|o| o.request_end())
     }
 
     fn stage_begin(&mut self, stage: Stage) -> Result<()> {

@@ -11,13 +11,14 @@ use candle_core::{DType, Device, Tensor};
 
 use super::decoding::decode;
 use super::denoising::Denoiser;
-use super::{Checkpoint, ImageRequest, Precisions, Sampling, TextEncodings};
+use super::{Checkpoint, TextEncodings};
 use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::memory::Footprint;
 use crate::model::text_encoder::TextEncoder;
 use crate::model::transformer::Transformer;
 use crate::model::vae::VaeDecoder;
+use crate::sampling::{ImageRequest, Precisions, Sampling};
 use crate::weights::ComponentWeights;
 
 /// Layers of each stack: the last transformer block has other operations than those before it.

@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use candle_core::Tensor;
 
-use super::{ImageRequest, Sampling};
 use crate::error::Result;
 use crate::memory::TextTokens;
 use crate::model::text_encoder::TextEncoder;
+use crate::sampling::{ImageRequest, Sampling};
 use crate::text::template::PREFIX_TOKENS;
 use crate::text::tokenizer::{PromptIds, Tokenizer};
 

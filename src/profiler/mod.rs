@@ -162,7 +162,7 @@ impl Observer for Profiler {
         Ok(())
     }
 
-    fn request_begin(&mut self, _index: usize) -> Result<()> {
+    fn request_begin(&mut self) -> Result<()> {
         self.recording = None;
         if self.window.records_stages() {
             self.start()?;
@@ -170,7 +170,7 @@ impl Observer for Profiler {
         Ok(())
     }
 
-    fn request_end(&mut self, _index: usize) -> Result<()> {
+    fn request_end(&mut self) -> Result<()> {
         self.recording.as_mut().map_or(Ok(()), Recording::stop)
     }
 

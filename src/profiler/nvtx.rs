@@ -32,7 +32,7 @@ impl Nvtx {
 }
 
 impl Observer for Nvtx {
-    fn request_begin(&mut self, _index: usize) -> Result<()> {
+    fn request_begin(&mut self) -> Result<()> {
         if self.layerwise {
             // What it records is not asked for: the listener is.
             let recorder = Arc::new(SpanRecorder::new(0, Some(listener())));
@@ -41,7 +41,7 @@ impl Observer for Nvtx {
         Ok(())
     }
 
-    fn request_end(&mut self, _index: usize) -> Result<()> {
+    fn request_end(&mut self) -> Result<()> {
         self.installed = None;
         Ok(())
     }

@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Interest};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher};
 
 use super::clock::Timestamp;
 use super::trace::{HostKind, HostRange, Inputs, Name};
@@ -36,6 +36,8 @@ pub(super) struct SpanRecorder {
     max_ranges: usize,
     listener: Option<Box<dyn SpanListener>>,
     ranges: Mutex<Ranges>,
+    /// Who is told of events.
+    events: Dispatch,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,7 @@ impl SpanRecorder {
             max_ranges: MAX_RANGES,
             listener,
             ranges: Mutex::default(),
+            events: dispatcher::get_default(Clone::clone),
         }
     }
 
@@ -194,7 +197,9 @@ impl Visit for Fields {
 
 impl Subscriber for SpanRecorder {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.enabled(metadata) {
+        if metadata.is_event() {
+            self.events.register_callsite(metadata)
+        } else if self.enabled(metadata) {
             Interest::always()
         } else {
             Interest::never()
@@ -202,7 +207,10 @@ impl Subscriber for SpanRecorder {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+        if metadata.is_event() {
+            return self.events.enabled(metadata);
+        }
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -233,7 +241,9 @@ impl Subscriber for SpanRecorder {
 
     fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
 
-    fn event(&self, _event: &Event<'_>) {}
+    fn event(&self, event: &Event<'_>) {
+        self.events.event(event);
+    }
 
     fn enter(&self, span: &Id) {
         let mut ranges = self.lock();

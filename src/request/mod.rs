@@ -22,8 +22,8 @@ use crate::device::{self, DeviceChoice};
 use crate::error::{Error, Result};
 use crate::memory::OffloadChoices;
 use crate::noise::GeneratorDevice;
-use crate::pipeline::{ImageRequest, Precisions, Sampling};
 use crate::profiler::{Extent, Window};
+use crate::sampling::{ImageRequest, Precisions, Sampling};
 use crate::text::template;
 use crate::weights::LoadFormat;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::hub::{Repository, RepositoryId, Revision};
-use crate::pipeline::Sampling;
+use crate::sampling::Sampling;
 use crate::weights::ModelSource;
 
 /// A checkpoint by name.

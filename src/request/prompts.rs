@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::pipeline::Sampling;
+use crate::sampling::Sampling;
 
 /// Largest prompt file.
 const MAX_PROMPT_FILE_BYTES: u64 = 16 << 20;

@@ -12,9 +12,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use qwen_gen::config::ModelConfig;
 use qwen_gen::memory::Offload;
 use qwen_gen::noise::GeneratorDevice;
-use qwen_gen::pipeline::{
-    Checkpoint, ImageRequest, Observer, Picture, Pipeline, Precisions, Sampling, TextEncodings,
-};
+use qwen_gen::pipeline::{Checkpoint, Observer, Picture, Pipeline, TextEncodings};
+use qwen_gen::sampling::{ImageRequest, Precisions, Sampling};
 use qwen_gen::scheduler::FlowMatchSchedule;
 use qwen_gen::weights::{ComponentWeights, LoadFormat, ModelSource};
 use serde::Deserialize;

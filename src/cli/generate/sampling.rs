@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::parse::file_path;
 use crate::noise::GeneratorDevice;
-use crate::pipeline::Sampling;
 use crate::request::SizeArgs;
+use crate::sampling::Sampling;
 
 #[derive(Debug, Args)]
 #[group(skip)]

@@ -11,9 +11,10 @@ use crate::error::Result;
 use crate::human::{escaped, mib};
 use crate::memory::MemoryPlan;
 use crate::perf::PerfReport;
-use crate::pipeline::{Sampling, Stage, TextEncodings};
+use crate::pipeline::{Stage, TextEncodings};
 use crate::process::peak_host_bytes;
 use crate::request::GenerateRequest;
+use crate::sampling::Sampling;
 use crate::weights::Lora;
 
 /// What the operations tell of on the way (a GPU library that does not do a shape), for those who asked

@@ -9,9 +9,10 @@ use super::plan::Run;
 use crate::cli::console::Console;
 use crate::output::{self, Recipe};
 use crate::perf::PerfReport;
-use crate::pipeline::{Picture, Precisions};
+use crate::pipeline::Picture;
 use crate::profiler::{self, Profiler};
 use crate::request::GenerateRequest;
+use crate::sampling::Precisions;
 use crate::weights::{LoadFormat, Lora};
 
 /// What a request leaves to the device, the memory plan and the files.

@@ -94,14 +94,14 @@ impl Session {
             .start_progress(run.request.sampling.num_inference_steps);
         log::announce_profiling(run, index, &watchers.console);
         let mut observers = watchers.all();
-        observers.request_begin(index)?;
+        observers.request_begin()?;
         let picture = self
             .pipeline
             .generate(&run.request.images[index], &mut self.texts, &mut observers)
             .map_err(|error| self.plan.explain(error))
             .with_context(|| run.progress(index))?;
         observers
-            .request_end(index)
+            .request_end()
             .with_context(|| run.progress(index))?;
         let saving = Instant::now();
         run.save(index, &picture, &self.settings, &watchers.console)

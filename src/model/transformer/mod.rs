@@ -11,9 +11,9 @@ mod block;
 mod blocks;
 mod modulation;
 mod rope;
-#[cfg(test)]
-mod stages;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod timestep;
 
 use candle_core::{DType, Device, Result, Tensor};

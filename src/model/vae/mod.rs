@@ -12,9 +12,9 @@
 mod attention;
 mod band;
 mod resnet;
-#[cfg(test)]
-mod stages;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod upsample;
 
 use std::ops::Range;

@@ -13,8 +13,8 @@ fn observed() -> PerfRecorder {
     recorder.load_begin("vae").unwrap();
     sleep(Duration::from_millis(2));
     recorder.load_end("vae", 1234).unwrap();
-    for index in 0..2 {
-        recorder.request_begin(index).unwrap();
+    for _ in 0..2 {
+        recorder.request_begin().unwrap();
         for stage in Stage::ALL {
             recorder.stage_begin(stage).unwrap();
             for step in (0..2).filter(|_| stage == Stage::Denoising) {
@@ -24,7 +24,7 @@ fn observed() -> PerfRecorder {
             }
             recorder.stage_end(stage).unwrap();
         }
-        recorder.request_end(index).unwrap();
+        recorder.request_end().unwrap();
     }
     recorder
 }
@@ -78,7 +78,7 @@ fn steps_add_up_to_denoising_and_stages_to_the_total() {
 #[test]
 fn what_is_loaded_between_stages_counts_as_loading() {
     let mut recorder = PerfRecorder::new(&Device::Cpu, Instant::now());
-    recorder.request_begin(0).unwrap();
+    recorder.request_begin().unwrap();
     for stage in [Stage::Denoising, Stage::Decoding] {
         recorder.load_begin("vae").unwrap();
         sleep(Duration::from_millis(30));
@@ -109,7 +109,7 @@ fn a_warm_up_ends_the_cold_start() {
     let mut recorder = PerfRecorder::new(&Device::Cpu, Instant::now());
     recorder.end_cold_start();
     sleep(Duration::from_millis(20));
-    recorder.request_begin(0).unwrap();
+    recorder.request_begin().unwrap();
     recorder.stage_begin(Stage::InputValidation).unwrap();
     recorder.stage_end(Stage::InputValidation).unwrap();
     assert!(finish(recorder).cold_start_ms < 20.0);

@@ -200,12 +200,18 @@ pub(crate) fn version() -> Option<u32> {
 
 /// The system's library, the toolkit's, and those of versions with the same records.
 fn candidates() -> Vec<PathBuf> {
-    let toolkit = std::env::var_os("CUDA_HOME").map_or("/usr/local/cuda".into(), PathBuf::from);
+    let named = ["CUDA_HOME", "CUDA_PATH"]
+        .into_iter()
+        .find_map(std::env::var_os);
+    let usual = || ["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from).to_vec();
+    let toolkits = named.map_or_else(usual, |named| vec![named.into()]);
     let mut candidates = Vec::new();
     for name in ["libcupti.so.13", "libcupti.so.12"] {
         candidates.push(name.into());
-        candidates.push(toolkit.join("extras/CUPTI/lib64").join(name));
-        candidates.push(toolkit.join("lib64").join(name));
+        for toolkit in &toolkits {
+            candidates.push(toolkit.join("extras/CUPTI/lib64").join(name));
+            candidates.push(toolkit.join("lib64").join(name));
+        }
     }
     candidates
 }

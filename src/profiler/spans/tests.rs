@@ -102,3 +102,20 @@ fn ranges_beyond_the_bound_are_counted() {
     assert_eq!((ranges.len(), lost), (2, 2));
     assert!(ranges[0].end >= ranges[1].end);
 }
+
+#[test]
+fn events_go_where_they_would_go_without_it() -> std::io::Result<()> {
+    let _alone = recording_alone();
+    let log = tempfile::NamedTempFile::new()?;
+    let printing = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+    let printing = printing.with_writer(Mutex::new(log.reopen()?));
+    tracing::subscriber::with_default(printing.finish(), || {
+        let installed = Arc::new(SpanRecorder::new(0, None)).install();
+        tracing::debug!("told");
+        tracing::trace!("not asked for");
+        drop(installed);
+    });
+    let printed = std::fs::read_to_string(log.path())?;
+    assert!(printed.contains("told") && !printed.contains("asked"));
+    Ok(())
+}
