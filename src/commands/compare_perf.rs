@@ -33,10 +33,12 @@ pub fn run(args: &ComparePerfArgs, out: &mut dyn Write) -> Result<Verdict> {
             if check.request > 0 {
                 let _ = write!(file, ", request {}", check.request);
             }
-            let _ = writeln!(
-                report,
-                "- {mark} {file}: {what} {change:+.1}%, limit +{limit}%"
-            );
+            let change = if change.is_finite() {
+                format!("{change:+.1}%")
+            } else {
+                "from 0 ms".to_owned()
+            };
+            let _ = writeln!(report, "- {mark} {file}: {what} {change}, limit +{limit}%");
             if check.regressed {
                 verdict = Verdict::Failed;
             }

@@ -30,10 +30,9 @@ pub struct Model {
 pub struct Component {
     /// Its folder.
     pub name: &'static str,
-    /// Numbers in its tensors.
-    pub parameters: u64,
-    /// Bytes of its tensors, as they are stored.
-    pub bytes: u64,
+    /// What its files hold.
+    #[serde(flatten)]
+    pub stored: StoredSize,
 }
 
 /// Opens the checkpoint as `generate` does and plans a picture of this size, with guidance; of a
@@ -58,11 +57,7 @@ pub(super) fn look_at(
         }
     };
     let checkpoint = Checkpoint::open(&source, LoadFormat::default())?;
-    let component = |(name, size): (_, StoredSize)| Component {
-        name,
-        parameters: size.parameters,
-        bytes: size.bytes,
-    };
+    let component = |(name, stored)| Component { name, stored };
     let components = checkpoint.stored_sizes().map(component).into();
 
     let sampling = Sampling {

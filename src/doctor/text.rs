@@ -70,8 +70,8 @@ impl fmt::Display for Report {
         }
         for component in self.model.iter().flat_map(|model| &model.components) {
             #[expect(clippy::cast_precision_loss, reason = "for people")]
-            let millions = component.parameters as f64 / 1e6;
-            let stored = size(component.bytes);
+            let millions = component.stored.parameters as f64 / 1e6;
+            let stored = size(component.stored.bytes);
             let fact = format!(
                 "{}: {millions:.1} million parameters, {stored}",
                 component.name

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::repository::Repository;
 use super::{Hub, Listing, Origin};
 use crate::config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::tokenizer;
-use crate::weights::{LoadFormat, ModelSource, weight_files};
+use crate::weights::{INCOMPLETE, LoadFormat, ModelSource, weight_files};
 
 /// The folders with weights.
 const COMPONENTS: [&str; 3] = ["text_encoder", "transformer", "vae"];
@@ -42,9 +42,10 @@ pub fn fetch_configs(
     };
     let folder = hub.fetch(repository, &listing, &[config::MODEL_INDEX])?;
     let source = ModelSource::Folder(folder.clone());
-    config::check_pipeline(&source)?;
+    let way_out = |error| with_way_out(&folder, error);
+    config::check_pipeline(&source).map_err(way_out)?;
     hub.fetch(repository, &listing, &small_files(&listing, load_format))?;
-    config::ModelConfig::read(&source)?;
+    config::ModelConfig::read(&source).map_err(way_out)?;
     let missing = if has_weights(&source, load_format) {
         hub.remember(repository, &listing)?;
         None
@@ -52,6 +53,37 @@ pub fn fetch_configs(
         Some(listing)
     };
     Ok((folder, missing))
+}
+
+/// The error with what can be done about a file of a snapshot's folder that is cut: it is there, so it is not
+/// fetched again by itself.
+#[must_use]
+pub fn with_way_out(folder: &Path, error: Error) -> Error {
+    match error {
+        Error::Checkpoint {
+            file,
+            message,
+            hint: Some(hint),
+        } if hint == INCOMPLETE => {
+            let blob = folder
+                .join(&file)
+                .canonicalize()
+                .ok()
+                .filter(|blob| blob.is_file());
+            let hint = blob.map_or(hint, |blob| {
+                format!(
+                    "delete {}, and the next run fetches it again",
+                    blob.display()
+                )
+            });
+            Error::Checkpoint {
+                file,
+                message,
+                hint: Some(hint),
+            }
+        }
+        other => other,
+    }
 }
 
 /// Fetches the weights of the commit whose [`fetch_configs`] are there.

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 
 use self::cache::{Cache, RepositoryCache};
-pub use self::checkpoint::{cached, fetch_configs, fetch_weights};
+pub use self::checkpoint::{cached, fetch_configs, fetch_weights, with_way_out};
 use self::client::Client;
 use self::environment::Settings;
 pub use self::environment::hides_progress;

@@ -10,7 +10,8 @@ use candle_core::{Device, Result};
 /// is issued afterwards begins after both.
 ///
 /// `small` is made of [`linear`](super::linear), [`linear_gelu`](super::linear_gelu) and the norms of
-/// [`layer_norm`](super::layer_norm), on contiguous tensors.
+/// [`layer_norm`](super::layer_norm), on contiguous tensors. `large` reads nothing that an earlier `small` made:
+/// dropped by it, such memory would be this one's to write while `large` still reads.
 ///
 /// # Errors
 /// Those of `large`, else those of `small`.

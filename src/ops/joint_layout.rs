@@ -43,15 +43,7 @@ impl JointLayout {
     /// Rows that attend to each other: one range for each branch.
     #[must_use]
     pub fn segments(&self) -> Vec<Range<usize>> {
-        let mut end = 0;
-        self.txt
-            .iter()
-            .map(|txt| {
-                let start = end;
-                end += txt + self.s_img;
-                start..end
-            })
-            .collect()
+        consecutive(self.txt.iter().map(|txt| txt + self.s_img))
     }
 
     /// Rows of the image tokens of all branches.
@@ -94,6 +86,17 @@ impl JointLayout {
             ),
         }
     }
+}
+
+/// Ranges of these lengths, one after the other.
+pub(crate) fn consecutive(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let range = |length| {
+        let start = end;
+        end += length;
+        start..end
+    };
+    lengths.map(range).collect()
 }
 
 #[cfg(test)]

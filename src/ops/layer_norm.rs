@@ -44,7 +44,7 @@ pub fn adaptive_layer_norm(x: &Tensor, shift: &Tensor, scale: &Tensor) -> Result
     }
 }
 
-/// `x' = x + gate · y`, and the adaptive LayerNorm of `x'`.
+/// `x' = x + gate · y`, and the adaptive LayerNorm of `x'`; on a GPU that of the sum before it is rounded.
 ///
 /// # Shapes
 /// `x`, `y`, both results: `[rows, d]`; `gate`, `shift`, `scale`: `[d]`.

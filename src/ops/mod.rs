@@ -39,6 +39,7 @@ pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
 pub use elementwise::{add, silu, silu_gate};
 pub use guidance::guided_euler_step;
 pub use joint_layout::JointLayout;
+pub(crate) use joint_layout::consecutive;
 pub use joint_qkv::{JointQkv, joint_qkv};
 pub use layer_norm::{adaptive_layer_norm, gated_residual_layer_norm};
 pub use linear::{Linear, linear, linear_gelu};

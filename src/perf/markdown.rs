@@ -28,6 +28,12 @@ impl fmt::Display for Comparison {
             };
             writeln!(f, "- {label} Commit: `{}`", cell(&dump.commit_hash))?;
         }
+        if let requests @ 2.. = self.base.requests().count() {
+            writeln!(
+                f,
+                "- Requests: the first of {requests}; `--fail-above` checks all"
+            )?;
+        }
         writeln!(
             f,
             "- Timestamp: {}",

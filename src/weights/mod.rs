@@ -47,7 +47,7 @@ pub enum LoadFormat {
 }
 
 /// How much a component's files hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct StoredSize {
     /// Numbers in its tensors.
     pub parameters: u64,

@@ -170,4 +170,25 @@ fn the_picture_carries_its_recipe() {
     let bare = scratch.picture(&[&args[..], &["--no-metadata"]].concat());
     assert!(bare.text.is_empty());
     assert_eq!(bare.rgb, picture.rgb);
+    // Pixels are compressed.
+    let file = fs::metadata(scratch.path("picture.png")).unwrap();
+    assert!(file.len() < picture.rgb.len() as u64);
+}
+
+#[test]
+fn what_a_run_was_is_told_in_recipe_and_json() {
+    let scratch = Scratch::new();
+    let flags = ["--load-format", "dummy", "--vae-tiling", "--json"];
+    let profile = ["--profile", "--num-profiled-timesteps", "1"];
+    let run = scratch.generate(&[&flags[..], &profile].concat()).success();
+    let output = &run.json()["outputs"][0];
+    let path = |key: &str| scratch.path(output[key].as_str().unwrap());
+    let recipe = Picture::read(&path("path")).recipe();
+    assert_eq!(
+        (&recipe["dummy_weights"], &recipe["vae_tiling"]),
+        (&json!(true), &json!(true))
+    );
+    let parameters = Picture::read(&path("path")).text["parameters"].clone();
+    assert!(parameters.contains("Weights: random"), "{parameters}");
+    assert!(path("trace_path").is_file());
 }

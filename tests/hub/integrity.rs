@@ -1,9 +1,12 @@
 //! Files that are not what the hub says they are: refused, or fetched again.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+
 use crate::faults::refused;
 use crate::program::Scratch;
 use crate::server::{Answer, Hub, Request, etag};
-use crate::{CONFIG, SHARD, assert_blobs_are_whole, generate, partial};
+use crate::{CONFIG, SHARD, assert_blobs_are_whole, generate, partial, snapshot};
 
 #[test]
 fn a_wrong_hash_is_refused() {
@@ -122,6 +125,36 @@ fn a_beginning_longer_than_the_file_is_fetched_again() {
     scratch.write(&partial(CONFIG), vec![7; 50_000]);
     generate(&scratch, &hub, &[]).success();
     assert_blobs_are_whole(&scratch);
+}
+
+#[test]
+fn a_file_cut_in_the_cache_is_fetched_again_once_it_is_deleted() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    generate(&scratch, &hub, &[]).success();
+    for file in [SHARD, CONFIG] {
+        let blob = fs::canonicalize(scratch.path(&snapshot(file))).unwrap();
+        let whole = fs::read(&blob).unwrap();
+        fs::write(&blob, &whole[..whole.len() / 2]).unwrap();
+        let run = generate(&scratch, &hub, &["-q"]);
+        let hint = format!("hint: delete {}, and the next run", blob.display());
+        assert!(run.stderr.contains(&hint), "{}", run.stderr);
+        let error = run.failure(1);
+        assert!(error.starts_with(&format!("error: {file}: ")), "{error}");
+        fs::remove_file(&blob).unwrap();
+        generate(&scratch, &hub, &[]).success();
+        assert!(fs::read(&blob).unwrap() == whole);
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_download_is_not_followed() {
+    let (scratch, hub) = (Scratch::new(), Hub::start());
+    scratch.write("mine", "old");
+    scratch.write(&partial(CONFIG), "");
+    fs::remove_file(scratch.path(&partial(CONFIG))).unwrap();
+    symlink(scratch.path("mine"), scratch.path(&partial(CONFIG))).unwrap();
+    generate(&scratch, &hub, &["-q"]).failure(1);
+    assert_eq!(fs::read_to_string(scratch.path("mine")).unwrap(), "old");
 }
 
 #[test]

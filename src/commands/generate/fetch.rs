@@ -12,7 +12,7 @@ use crate::error::{self, Error};
 use crate::hub::{self, Hub, Listing, Repository};
 use crate::interrupt::Interrupt;
 use crate::request::{GenerateRequest, LoraName, LoraPlace, ModelName, pick_lora};
-use crate::weights::{INCOMPLETE, LoadFormat, Lora, ModelSource};
+use crate::weights::{LoadFormat, Lora, ModelSource};
 
 /// How soon a signal is noticed.
 const POLL: Duration = Duration::from_millis(100);
@@ -35,32 +35,11 @@ impl Files {
         }
     }
 
-    /// What can be done about a file of the cache that is cut, which is not fetched again by itself.
+    /// An error in reading them, with what can be done about it.
     pub(super) fn with_way_out(&self, error: Error) -> Error {
-        match (error, &self.source, &self.commit) {
-            (
-                Error::Checkpoint {
-                    file,
-                    message,
-                    hint: Some(hint),
-                },
-                ModelSource::Folder(folder),
-                Some(_),
-            ) if hint == INCOMPLETE && folder.join(&file).is_file() => {
-                let blob = folder.join(&file).canonicalize();
-                let hint = blob.map_or(hint, |blob| {
-                    format!(
-                        "delete {}, and the next run fetches it again",
-                        blob.display()
-                    )
-                });
-                Error::Checkpoint {
-                    file,
-                    message,
-                    hint: Some(hint),
-                }
-            }
-            (error, ..) => error,
+        match (&self.source, &self.commit) {
+            (ModelSource::Folder(folder), Some(_)) => hub::with_way_out(folder, error),
+            _ => error,
         }
     }
 

@@ -18,7 +18,7 @@ use self::layer::Layer;
 pub(crate) use self::tensors::{belongs, prefix, tensors};
 use super::load_layers;
 use crate::config::text_encoder::TextEncoderConfig;
-use crate::ops::{AttentionShape, rms_norm};
+use crate::ops::{AttentionShape, consecutive, rms_norm};
 
 /// Encodes token ids to hidden states.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl TextEncoder {
     /// When an id is outside the vocabulary.
     #[expect(clippy::cast_possible_truncation, reason = "computed in f32")]
     pub fn forward(&self, prompts: &[&[u32]]) -> Result<Vec<Tensor>> {
-        let segments = segments(prompts);
+        let segments = consecutive(prompts.iter().map(|prompt| prompt.len()));
         let shape = AttentionShape {
             heads: self.config.num_attention_heads,
             kv_heads: self.config.num_key_value_heads,
@@ -102,17 +102,4 @@ impl TextEncoder {
         };
         Ok((table(f32::cos)?, table(f32::sin)?))
     }
-}
-
-/// The rows of each prompt when all lie one after the other.
-fn segments(prompts: &[&[u32]]) -> Vec<Range<usize>> {
-    let mut end = 0;
-    prompts
-        .iter()
-        .map(|prompt| {
-            let start = end;
-            end += prompt.len();
-            start..end
-        })
-        .collect()
 }

@@ -181,7 +181,7 @@ impl Blas {
         let stream = workspace.stream();
         let (workspace, _) = workspace.device_ptr(stream);
         // SAFETY: the plan describes the operands, which callers keep alive until this is issued;
-        // frees are ordered after it on the same stream.
+        // frees are ordered after it, as `super::side` says.
         unsafe {
             if product.epilogue != Epilogue::None {
                 set(
