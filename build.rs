@@ -84,7 +84,11 @@ fn kernels() {
         println!("cargo:rerun-if-changed={}", file.display());
         let stem = file.file_stem().expect("a file name");
         let target = out.join(stem).with_extension("fatbin");
-        modules.push(format!(r#"include_bytes!(r"{}")"#, target.display()));
+        modules.push(format!(
+            r#"("{}", include_bytes!(r"{}"))"#,
+            stem.display(),
+            target.display()
+        ));
         let mut nvcc = Command::new(nvcc());
         nvcc.args(["-O3", "--std=c++17", "--fatbin", "-I", "src/ops", "-o"]);
         nvcc.args([&target, file]);

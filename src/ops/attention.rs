@@ -271,7 +271,7 @@ mod fused {
                     Arg::Int(causal.into()),
                 ];
                 let kernel = format!("softmax_{}", cuda::suffix(dtype)?);
-                context.launch(&kernel, batch * queries, 256, &args)?;
+                context.launch("attention", &kernel, batch * queries, 256, &args)?;
                 let product = Product {
                     m: queries,
                     n: dh,

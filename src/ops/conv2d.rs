@@ -216,7 +216,7 @@ mod fused {
             Arg::int(taps)?,
         ];
         let name = format!("arrange_{}", cuda::suffix(dtype)?);
-        cuda::context(kernel.device())?.launch_over(&name, out.elem_count(), &args)?;
+        cuda::context(kernel.device())?.launch_over("conv2d", &name, out.elem_count(), &args)?;
         Ok(out)
     }
 
@@ -234,7 +234,7 @@ mod fused {
             Arg::int(c)?,
         ];
         let kernel = format!("upsample_{}{kind}", cuda::suffix(x.dtype())?);
-        context.launch_over(&kernel, 4 * h * w * c / vector, &args)?;
+        context.launch_over("conv2d", &kernel, 4 * h * w * c / vector, &args)?;
         Ok(out)
     }
 
@@ -265,7 +265,7 @@ mod fused {
                 Arg::int(pixels)?,
             ];
             let kernel = format!("patches_{}", cuda::suffix(x.dtype())?);
-            context.launch_over(&kernel, pixels * taps, &args)?;
+            context.launch_over("conv2d", &kernel, pixels * taps, &args)?;
             context.product(&Product {
                 m: pixels,
                 n: c_out,

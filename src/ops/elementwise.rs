@@ -78,7 +78,7 @@ fn fused(name: &str, inputs: &[&Tensor], shape: &[usize], d: Option<usize>) -> R
         args.push(Arg::int(d)?);
     }
     let kernel = format!("{name}_{}{kind}", cuda::suffix(dtype)?);
-    cuda::context(device)?.launch_over(&kernel, n / vector, &args)?;
+    cuda::context(device)?.launch_over("elementwise", &kernel, n / vector, &args)?;
     Ok(out)
 }
 

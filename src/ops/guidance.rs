@@ -84,7 +84,13 @@ fn fused(
         Arg::int(branches)?,
     ];
     let kernel = format!("guided_euler_step_{}", cuda::suffix(noise_pred.dtype())?);
-    context.launch(&kernel, s_img.div_ceil(WARPS), 32 * WARPS, &args)?;
+    context.launch(
+        "guidance",
+        &kernel,
+        s_img.div_ceil(WARPS),
+        32 * WARPS,
+        &args,
+    )?;
     Ok(out)
 }
 

@@ -122,7 +122,7 @@ fn fused(
         Arg::int(image.end)?,
     ]);
     let kernel = format!("qk_norm_rope_{}{kind}", cuda::suffix(dtype)?);
-    context.launch(&kernel, rows, THREADS, &args)?;
+    context.launch("joint_qkv", &kernel, rows, THREADS, &args)?;
     Ok(joint)
 }
 

@@ -132,7 +132,7 @@ fn fused(
     let kernel = format!("{name}_{}{kind}", cuda::suffix(dtype)?);
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.push(Arg::int(d)?);
-    context.launch(&kernel, rows, threads, &args)?;
+    context.launch("layer_norm", &kernel, rows, threads, &args)?;
     Ok((sum.unwrap_or(x), normed))
 }
 

@@ -55,7 +55,7 @@ fn fused(w: &Tensor, up: &Tensor, down: &Tensor, dtype: DType) -> Result<Tensor>
         Arg::int(up.dim(1)?)?,
     ];
     let tiles = n.div_ceil(TILE) * k.div_ceil(TILE);
-    cuda::context(out.device())?.launch(&kernel, tiles, THREADS, &args)?;
+    cuda::context(out.device())?.launch("merge_low_rank", &kernel, tiles, THREADS, &args)?;
     Ok(out)
 }
 

@@ -73,7 +73,7 @@ fn fused(x: &Tensor, y: Option<&Tensor>, weight: &Tensor, eps: f32) -> Result<(T
     let mut args: Vec<Arg> = addresses.into_iter().map(Arg::Ptr).collect();
     args.extend([Arg::int(d)?, Arg::Float(eps)]);
     let kernel = format!("rms_norm_{}{kind}", cuda::suffix(dtype)?);
-    cuda::context(x.device())?.launch(&kernel, rows, THREADS, &args)?;
+    cuda::context(x.device())?.launch("rms_norm", &kernel, rows, THREADS, &args)?;
     Ok((sum.unwrap_or(x), normed))
 }
 

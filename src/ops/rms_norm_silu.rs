@@ -67,7 +67,13 @@ fn fused(x: &Tensor, gamma: &Tensor, silu: bool) -> Result<Tensor> {
         Arg::Int(silu.into()),
     ];
     let kernel = format!("rms_norm_silu_{}{kind}", cuda::suffix(dtype)?);
-    context.launch(&kernel, pixels.div_ceil(WARPS), 32 * WARPS, &args)?;
+    context.launch(
+        "rms_norm_silu",
+        &kernel,
+        pixels.div_ceil(WARPS),
+        32 * WARPS,
+        &args,
+    )?;
     Ok(out)
 }
 

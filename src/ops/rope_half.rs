@@ -74,6 +74,7 @@ fn fused(qkv: &Tensor, shape: &AttentionShape, (cos, sin): (&Tensor, &Tensor)) -
         Arg::int(width)?,
     ];
     context.launch(
+        "rope_half",
         &format!("rope_half_{}", cuda::suffix(dtype)?),
         rows,
         256,

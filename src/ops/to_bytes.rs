@@ -60,7 +60,7 @@ fn fused(pixels: &Tensor, device: &candle_core::CudaDevice) -> Result<Option<Vec
         Arg::Long(n as u64),
     ];
     let kernel = format!("to_bytes_{}", cuda::suffix(pixels.dtype())?);
-    context.launch_over(&kernel, n, &args)?;
+    context.launch_over("to_bytes", &kernel, n, &args)?;
     let is_finite = device.clone_dtoh(&not_finite)? == [0];
     Ok(if is_finite {
         Some(device.clone_dtoh(&bytes)?)

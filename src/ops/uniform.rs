@@ -59,7 +59,7 @@ fn fused(
         Arg::Long(n as u64),
     ];
     let kernel = format!("uniform_{}", cuda::suffix(dtype)?);
-    cuda::context(device)?.launch_over(&kernel, n, &args)?;
+    cuda::context(device)?.launch_over("uniform", &kernel, n, &args)?;
     Ok(out)
 }
 

@@ -26,15 +26,15 @@ use half::{bf16, f16};
 
 pub(crate) use self::side::contiguous;
 
-/// The kernels of each `.cu` file, as `build.rs` compiled them; no two of them share a name.
-const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+/// The kernels of each `.cu` file by its name, as `build.rs` compiled them; no two of them share a name.
+const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// What one device needs beyond its candle handle.
 pub(crate) struct Context {
     pub(crate) stream: Arc<CudaStream>,
     workspace: CudaSlice<u8>,
     side: side::Side,
-    modules: Vec<Arc<CudaModule>>,
+    modules: HashMap<&'static str, Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
     /// The way of weights to the device.
     pub(crate) uploads: upload::Uploads,
@@ -47,10 +47,10 @@ impl Context {
         let stream = device.cuda_stream();
         let modules = MODULES
             .iter()
-            .map(|image| {
+            .map(|(file, image)| {
                 let image = Ptx::from_binary(image.to_vec());
                 let module = stream.context().load_module(image);
-                module.map_err(candle_core::Error::wrap)
+                Ok((*file, module.map_err(candle_core::Error::wrap)?))
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -79,7 +79,8 @@ impl Context {
         self.cudnn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn function(&self, name: &str) -> Result<CudaFunction> {
+    /// A kernel by its file's name and its own.
+    fn function(&self, file: &str, name: &str) -> Result<CudaFunction> {
         let mut functions = self
             .functions
             .lock()
@@ -87,10 +88,12 @@ impl Context {
         if let Some(function) = functions.get(name) {
             return Ok(function.clone());
         }
-        let mut modules = self.modules.iter();
-        let Some(function) = modules.find_map(|module| module.load_function(name).ok()) else {
-            bail!("there is no kernel `{name}` for this GPU")
+        let Some(module) = self.modules.get(file) else {
+            bail!("there are no kernels of the name {file}")
         };
+        let function = module
+            .load_function(name)
+            .map_err(candle_core::Error::wrap)?;
         functions.insert(name.to_owned(), function.clone());
         Ok(function)
     }
@@ -146,20 +149,33 @@ impl Context {
     ///
     /// # Errors
     /// As [`Context::launch`].
-    pub(crate) fn launch_over(&self, name: &str, elements: usize, args: &[Arg]) -> Result<()> {
+    pub(crate) fn launch_over(
+        &self,
+        file: &str,
+        name: &str,
+        elements: usize,
+        args: &[Arg],
+    ) -> Result<()> {
         const THREADS: usize = 256;
         const MAX_BLOCKS: usize = 1 << 14;
         let blocks = elements.div_ceil(THREADS).min(MAX_BLOCKS);
-        self.launch(name, blocks, THREADS, args)
+        self.launch(file, name, blocks, THREADS, args)
     }
 
-    /// Launches kernel `name` on a one-dimensional grid.
+    /// Launches kernel `name` of `file` on a one-dimensional grid.
     ///
     /// # Errors
     /// When there is no such kernel for this GPU, the grid is empty or too large, or the launch fails.
     #[expect(unsafe_code, reason = "kernels take raw pointers")]
-    pub(crate) fn launch(&self, name: &str, grid: usize, block: usize, args: &[Arg]) -> Result<()> {
-        let function = self.function(name)?;
+    pub(crate) fn launch(
+        &self,
+        file: &str,
+        name: &str,
+        grid: usize,
+        block: usize,
+        args: &[Arg],
+    ) -> Result<()> {
+        let function = self.function(file, name)?;
         let (Ok(grid), Ok(block)) = (u32::try_from(grid), u32::try_from(block)) else {
             bail!("`{name}`: a grid of {grid} blocks is too large")
         };
