@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
+use super::cat;
+
 /// Where each stream's rows lie in the joint sequence of all branches.
 ///
 /// One branch: `txt, img`. Two: `txt₀, img₀, img₁, txt₁`. Attention does not care for the order
@@ -64,7 +66,7 @@ impl JointLayout {
         let before = joint.narrow(0, 0, image.start)?;
         let txt = match self.branches() {
             1 => before,
-            _ => Tensor::cat(&[&before, &joint.narrow(0, image.end, self.txt[1])?], 0)?,
+            _ => cat(&[&before, &joint.narrow(0, image.end, self.txt[1])?])?,
         };
         Ok((txt, joint.narrow(0, image.start, image.len())?))
     }
@@ -75,15 +77,12 @@ impl JointLayout {
     /// When a stream has another number of rows.
     pub fn join(&self, txt: &Tensor, img: &Tensor) -> Result<Tensor> {
         match self.branches() {
-            1 => Tensor::cat(&[txt, img], 0),
-            _ => Tensor::cat(
-                &[
-                    &txt.narrow(0, 0, self.txt[0])?,
-                    img,
-                    &txt.narrow(0, self.txt[0], self.txt[1])?,
-                ],
-                0,
-            ),
+            1 => cat(&[txt, img]),
+            _ => cat(&[
+                &txt.narrow(0, 0, self.txt[0])?,
+                img,
+                &txt.narrow(0, self.txt[0], self.txt[1])?,
+            ]),
         }
     }
 }

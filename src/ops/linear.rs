@@ -3,7 +3,6 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::check;
 #[cfg(feature = "cuda")]
 use super::cuda::{
     self,
@@ -11,6 +10,7 @@ use super::cuda::{
 };
 use super::host::{self, Matrix, host_f32, par_rows, to_f32};
 use super::span::op_span;
+use super::{cat, check};
 
 /// A weight `[n, k]` with its bias `[n]`, where it has one.
 #[derive(Debug, Clone)]
@@ -66,10 +66,8 @@ impl Linear {
             candle_core::bail!("cannot stack layers with and without bias")
         }
         Ok(Self {
-            weight: Tensor::cat(&weights, 0)?,
-            bias: (!biases.is_empty())
-                .then(|| Tensor::cat(&biases, 0))
-                .transpose()?,
+            weight: cat(&weights)?,
+            bias: (!biases.is_empty()).then(|| cat(&biases)).transpose()?,
         })
     }
 }

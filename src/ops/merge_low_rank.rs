@@ -36,7 +36,7 @@ fn fused(w: &Tensor, up: &Tensor, down: &Tensor, dtype: DType) -> Result<Tensor>
     let (n, k) = w.dims2()?;
     let w = match w.dtype() {
         DType::BF16 | DType::F32 => w.contiguous()?,
-        _ => w.to_dtype(DType::F32)?.contiguous()?,
+        _ => super::cast(w, DType::F32)?,
     };
     let (up, down) = (up.contiguous()?, down.contiguous()?);
     let out = cuda::empty((n, k), dtype, w.device())?;

@@ -32,7 +32,7 @@ pub(crate) use source::MODEL_INDEX;
 pub use source::ModelSource;
 
 use crate::error::{Error, Result};
-use crate::ops::merge_low_rank;
+use crate::ops::{cast, merge_low_rank};
 use lora::Adapters;
 use shards::Shards;
 
@@ -187,7 +187,7 @@ impl ComponentWeights {
     fn merged(&self, name: &str, dtype: DType, stored: &Tensor) -> candle_core::Result<Tensor> {
         let factors = self.adapters.factors(name, stored.device());
         match factors.map_err(message)? {
-            None => stored.to_dtype(dtype),
+            None => cast(stored, dtype),
             Some((up, down)) => merge_low_rank(stored, &up, &down, dtype),
         }
     }

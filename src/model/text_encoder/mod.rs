@@ -18,7 +18,7 @@ use self::layer::Layer;
 pub(crate) use self::tensors::{belongs, prefix, tensors};
 use super::load_layers;
 use crate::config::text_encoder::TextEncoderConfig;
-use crate::ops::{AttentionShape, consecutive, rms_norm};
+use crate::ops::{AttentionShape, cat, consecutive, rms_norm};
 
 /// Encodes token ids to hidden states.
 #[derive(Debug)]
@@ -67,7 +67,8 @@ impl TextEncoder {
 
         let ids = prompts.iter().copied().flatten();
         let rows = ids.map(|id| self.embed_tokens.narrow(0, *id as usize, 1));
-        let mut x = Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+        let rows: Vec<Tensor> = rows.collect::<Result<_>>()?;
+        let mut x = cat(&rows.iter().collect::<Vec<_>>())?;
         for (index, layer) in (0u64..).zip(&self.layers) {
             let _span = trace_span!("layer", index).entered();
             x = layer.forward(&x, &shape, (&cos, &sin), &segments)?;

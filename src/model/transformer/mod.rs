@@ -26,7 +26,7 @@ pub use self::tensors::linears;
 pub(crate) use self::tensors::{belongs, tensors};
 use self::timestep::TimestepEmbedder;
 use crate::config::transformer::TransformerConfig;
-use crate::ops::{JointLayout, Linear, linear, rms_norm, silu};
+use crate::ops::{JointLayout, Linear, cast, cat, linear, rms_norm, silu};
 
 /// The transformer, for the timesteps it was loaded with.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Transformer {
             .map(|t| t.dim(0))
             .collect::<Result<_>>()?;
         let layout = JointLayout::new(lengths, grid.0 * grid.1);
-        let text = Tensor::cat(prompt_embeds, 0)?.to_dtype(self.dtype())?;
+        let text = cast(&cat(prompt_embeds)?, self.dtype())?;
         let text = rms_norm(&text, &self.txt_norm, 1e-6)?;
         Ok(Conditioning {
             txt: linear(&text, &self.txt_in)?,
@@ -128,8 +128,8 @@ impl Transformer {
         step: usize,
     ) -> Result<Tensor> {
         let Conditioning { txt, rope, layout } = conditioning;
-        let img = linear(&latents.to_dtype(self.dtype())?, &self.img_in)?;
-        let mut img = Stream::new(Tensor::cat(&vec![&img; layout.branches()], 0)?);
+        let img = linear(&cast(latents, self.dtype())?, &self.img_in)?;
+        let mut img = Stream::new(cat(&vec![&img; layout.branches()])?);
         let mut txt = Stream::new(txt.clone());
         self.blocks.try_for_each(|block| {
             block.forward(&mut txt, &mut img, step, (&rope.0, &rope.1), layout)

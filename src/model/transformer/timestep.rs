@@ -30,7 +30,8 @@ impl TimestepEmbedder {
     pub(super) fn forward(&self, timesteps_scaled: &[f32]) -> Result<Tensor> {
         let sinusoids = sinusoids(timesteps_scaled);
         let shape = (timesteps_scaled.len(), CHANNELS);
-        let x = Tensor::from_vec(sinusoids, shape, &self.device)?.to_dtype(self.dtype)?;
+        let x = Tensor::from_vec(sinusoids, shape, &Device::Cpu)?;
+        let x = x.to_dtype(self.dtype)?.to_device(&self.device)?;
         linear(&silu(&linear(&x, &self.linear_1)?)?, &self.linear_2)
     }
 }

@@ -10,6 +10,7 @@ use super::Lora;
 use super::keys::{Names, Part};
 use super::peft::PeftConfig;
 use crate::error::{Error, Result};
+use crate::ops::cast;
 use crate::weights::blob::Blob;
 use crate::weights::fault::{fault, fault_with_hint};
 use crate::weights::files::listing;
@@ -65,7 +66,7 @@ impl LoraFile {
         };
         let read = |key: &str| -> Result<Tensor> {
             let stored = self.file.read(key, info(&self.file, key), device)?;
-            Ok(stored.to_dtype(DType::F32)?)
+            Ok(cast(&stored, DType::F32)?)
         };
         Ok(Some((read(up)?, (read(down)? * *factor)?)))
     }
