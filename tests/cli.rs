@@ -125,7 +125,7 @@ fn usage_errors() {
             "a",
         ],
     ];
-    let values: [&[&str]; 49] = [
+    let values: [&[&str]; 50] = [
         &["--revision", "main"],
         &["--no-such-flag"],
         &["--num-inference-step-count", "3"],
@@ -154,6 +154,7 @@ fn usage_errors() {
         &["--num-outputs-per-prompt", "0"],
         &["--num-outputs-per-prompt", "10001"],
         &["--generator-device", "musa"],
+        &["--perf-dump-path", ""],
         &["--max-sequence-length", "0"],
         &["--max-sequence-length", "1025"],
         &["--prompt-path", "missing.txt"],

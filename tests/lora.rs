@@ -24,6 +24,18 @@ fn lora(layer: &str) -> Vec<u8> {
 }
 
 #[test]
+fn the_plan_counts_what_merging_holds_twice() {
+    let scratch = Scratch::new();
+    scratch.write("a.safetensors", lora(LAYER));
+    let peak = |args: &[&str]| {
+        let plan = ["--dry-run", "--json", "--dit-precision", "bf16"];
+        let plan = scratch.generate(&[&plan, args].concat()).success().json();
+        plan["peaks"]["DenoisingStage"].as_u64().unwrap()
+    };
+    assert!(peak(&["--lora-path", "a.safetensors"]) > peak(&[]));
+}
+
+#[test]
 fn a_scale_of_0_keeps_the_picture_and_1_does_not() {
     let scratch = Scratch::new();
     scratch.write("loras/a.safetensors", lora(LAYER));

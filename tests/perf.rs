@@ -80,6 +80,8 @@ fn check_sums(record: &Value, steps: usize) {
     let total = ms(&record["total_duration_ms"]);
     let (all_stages, denoising) = (sum(stages), ms(&stages[4]["duration_ms"]));
     assert!(all_stages <= total, "{all_stages} of {total}");
+    // Text encoding and decoding.
+    assert!(ms(&stages[1]["duration_ms"]) > 0.0 && ms(&stages[5]["duration_ms"]) > 0.1);
     let steps = sum(denoise_steps);
     assert!(
         steps <= denoising && steps > 0.5 * denoising,

@@ -39,7 +39,17 @@ fn the_programs_own_traces_are_reported_on() {
     assert!(names("operators").contains(&"qwen::attention"));
     assert_eq!(report["device"], Value::Null);
     let stages = report["stages"].as_array().unwrap().iter();
-    let stages: f64 = stages.map(|stage| stage["host_ms"].as_f64().unwrap()).sum();
+    let stages: Vec<f64> = stages
+        .map(|stage| stage["host_ms"].as_f64().unwrap())
+        .collect();
+    let steps = report["steps"].as_array().unwrap().iter();
+    let steps: f64 = steps.map(|step| step["host_ms"].as_f64().unwrap()).sum();
+    // Of the stages the fifth is denoising.
+    assert!(
+        steps > 0.0 && steps <= stages[4],
+        "{steps} of {stages:?} ms"
+    );
+    let stages: f64 = stages.iter().sum();
     let all = report["duration_ms"].as_f64().unwrap();
     assert!(stages <= all, "{stages} of {all} ms");
 

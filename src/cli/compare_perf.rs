@@ -20,7 +20,7 @@ pub struct ComparePerfArgs {
     #[arg(long, value_name = "PCT", value_parser = percentage, allow_negative_numbers = true)]
     pub fail_above: Option<f64>,
 
-    /// Check this stage instead of the end-to-end latency
+    /// Check this stage, of 0.1 ms at least, instead of the end-to-end latency
     #[arg(long, value_name = "NAME", requires = "fail_above")]
     pub stage: Option<String>,
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, StringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PathBufValueParser, StringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, CommandFactory, Parser};
 
@@ -67,16 +67,16 @@ fn ambiguous(args: &[OsString], error: &clap::Error) -> Option<String> {
 
 /// A path, in which shells leave `~` as it is after `--flag=`.
 pub(super) fn file_path() -> impl TypedValueParser<Value = PathBuf> {
-    OsStringValueParser::new().map(|path| expand_home(path.into(), std::env::home_dir()))
+    PathBufValueParser::new().map(|path| expand_home(path, std::env::home_dir()))
 }
 
 /// As [`file_path`]; upstream takes an empty one for none.
 pub(super) fn folder() -> impl TypedValueParser<Value = PathBuf> {
-    file_path().try_map(|path| {
-        if path.as_os_str().is_empty() {
+    OsStringValueParser::new().try_map(|path| {
+        if path.is_empty() {
             Err("a folder has a name; --no-save-output saves nothing")
         } else {
-            Ok(path)
+            Ok(expand_home(path.into(), std::env::home_dir()))
         }
     })
 }

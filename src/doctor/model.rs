@@ -56,7 +56,11 @@ pub(super) fn look_at(
             ModelSource::Folder(folder)
         }
     };
-    let checkpoint = Checkpoint::open(&source, LoadFormat::default())?;
+    let checkpoint = Checkpoint::open(&source, LoadFormat::default());
+    let checkpoint = checkpoint.map_err(|error| match &source {
+        ModelSource::Folder(folder) => hub::with_way_out(folder, error),
+        ModelSource::BuiltinTiny => error,
+    })?;
     let component = |(name, stored)| Component { name, stored };
     let components = checkpoint.stored_sizes().map(component).into();
 
@@ -73,7 +77,7 @@ pub(super) fn look_at(
     let texts = checkpoint.tokenise(&[image], &sampling)?;
     let precisions = PrecisionChoices::default().or_default(&chosen.device);
     let at = (precisions, &chosen.device);
-    let footprint = checkpoint.footprint(&sampling, at, &texts);
+    let footprint = checkpoint.footprint(&sampling, at, &texts, false);
     let budget = Budget::of(&chosen.device)?;
     let plan = MemoryPlan::new(footprint, OffloadChoices::default(), budget)?;
     Ok(Ok(Model {

@@ -125,6 +125,12 @@ impl RepositoryCache {
     }
 }
 
+/// Whether the path, without links in it, is a file's bytes in a cache.
+pub(super) fn is_blob(path: &Path) -> bool {
+    let is_blobs = |folder: &Path| folder.file_name().is_some_and(|name| name == "blobs");
+    path.is_file() && path.parent().is_some_and(is_blobs)
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {

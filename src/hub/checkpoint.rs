@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::repository::Repository;
-use super::{Hub, Listing, Origin};
+use super::{Hub, Listing, Origin, cache};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::text::tokenizer;
@@ -55,8 +55,8 @@ pub fn fetch_configs(
     Ok((folder, missing))
 }
 
-/// The error with what can be done about a file of a snapshot's folder that is cut: it is there, so it is not
-/// fetched again by itself.
+/// The error with what can be done about a file of the cache that is cut, in a snapshot's folder or by its whole
+/// path: it is there, so it is not fetched again by itself.
 #[must_use]
 pub fn with_way_out(folder: &Path, error: Error) -> Error {
     match error {
@@ -65,17 +65,14 @@ pub fn with_way_out(folder: &Path, error: Error) -> Error {
             message,
             hint: Some(hint),
         } if hint == INCOMPLETE => {
-            let blob = folder
-                .join(&file)
-                .canonicalize()
-                .ok()
-                .filter(|blob| blob.is_file());
-            let hint = blob.map_or(hint, |blob| {
-                format!(
+            let blob = folder.join(&file).canonicalize().ok();
+            let hint = match blob.filter(|blob| cache::is_blob(blob)) {
+                Some(blob) => format!(
                     "delete {}, and the next run fetches it again",
                     blob.display()
-                )
-            });
+                ),
+                None => hint,
+            };
             Error::Checkpoint {
                 file,
                 message,
@@ -93,11 +90,12 @@ pub fn with_way_out(folder: &Path, error: Error) -> Error {
 /// the cache.
 pub fn fetch_weights(hub: &Hub, repository: &Repository, listing: &Listing) -> Result<()> {
     let folder = hub.cache_of(repository).snapshot_of(&listing.commit);
-    let source = ModelSource::Folder(folder);
+    let source = ModelSource::Folder(folder.clone());
     let mut files = Vec::new();
     for component in COMPONENTS {
         let names = listing.inside(component);
-        files.extend(weight_files(&source, component, &names)?);
+        let found = weight_files(&source, component, &names);
+        files.extend(found.map_err(|error| with_way_out(&folder, error))?);
     }
     hub.fetch(repository, listing, &files)?;
     hub.remember(repository, listing)

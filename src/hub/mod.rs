@@ -81,7 +81,8 @@ impl Hub {
         })
     }
 
-    /// The file that `pick` takes among the names of a repository's files: its path in the cache.
+    /// The file that `pick` takes among the names of a repository's files, told where they are: its path in the
+    /// cache.
     ///
     /// # Errors
     /// When the hub does not answer, refuses, or does not know the repository or revision; those of
@@ -89,9 +90,12 @@ impl Hub {
     pub fn file(
         &self,
         repository: &Repository,
-        pick: impl Fn(Vec<String>) -> Result<String>,
+        pick: impl Fn(Vec<String>, &str) -> Result<String>,
     ) -> Result<PathBuf> {
-        let picked = |folder: &Path| pick(cache::names_in(folder));
+        let place = self.offline.map_or("there".to_owned(), |variable| {
+            format!("in the cache, and {variable} is set")
+        });
+        let picked = |folder: &Path| pick(cache::names_in(folder), &place);
         let suffices = |folder: &Path| match self.offline {
             // What is wrong is then the choice, not the cache.
             Some(_) => folder.is_dir(),
@@ -100,7 +104,7 @@ impl Hub {
         match self.find(repository, suffices)? {
             Origin::Cached(folder) => Ok(folder.join(picked(&folder)?)),
             Origin::Hub(listing) => {
-                let file = pick(listing.files.clone())?;
+                let file = pick(listing.files.clone(), &place)?;
                 let folder = self.fetch(repository, &listing, &[&file])?;
                 self.remember(repository, &listing)?;
                 Ok(folder.join(file))

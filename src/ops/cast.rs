@@ -26,9 +26,18 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
 /// `[rows, ...]`, alike but for the rows; result: `[Σ rows, ...]`.
 ///
 /// # Errors
-/// When shapes or dtypes differ.
+/// When shapes or dtypes differ, or there is no tensor.
 pub fn cat(tensors: &[&Tensor]) -> Result<Tensor> {
-    match tensors[0].device() {
+    let Some(first) = tensors.first() else {
+        candle_core::bail!("cat: no tensor")
+    };
+    if let Some(other) = tensors
+        .iter()
+        .find(|tensor| tensor.dtype() != first.dtype())
+    {
+        candle_core::bail!("cat: {:?} and {:?}", first.dtype(), other.dtype())
+    }
+    match first.device() {
         #[cfg(feature = "cuda")]
         candle_core::Device::Cuda(_) => fused::cat(tensors),
         _ => Tensor::cat(tensors, 0),
@@ -125,6 +134,8 @@ mod tests {
                 assert_eq!(values(&joined)?, values(&all)?);
                 let other = target.random((2, width + 1), 3)?;
                 assert!(cat(&[&all, &other]).is_err());
+                let other = all.to_dtype(DType::F64)?;
+                assert!(cat(&[&all, &other]).is_err() && cat(&[]).is_err());
             }
         }
         Ok(())

@@ -66,7 +66,9 @@ impl Comparison {
                 if let Some(name) = stage
                     && base.max(new) < LEAST_MS
                 {
-                    let why = format!("stage `{name}` took {new:.4} ms: too little to compare");
+                    let why = format!(
+                        "stage `{name}` took {new:.4} ms, before {base:.4} ms: less than {LEAST_MS} ms cannot be compared"
+                    );
                     return Err(dump.unusable(why));
                 }
                 // Decimal fractions are not exact: 1.1 is not above 1 by more than 10 %.
@@ -186,10 +188,8 @@ pub(super) mod tests {
         let check =
             |base, new| comparison(of_stage(base), vec![of_stage(new)]).check(Some("A"), 5.0);
         let error = check(0.0001, 0.004).unwrap_err().to_string();
-        assert!(
-            error.ends_with("stage `A` took 0.0040 ms: too little to compare"),
-            "{error}"
-        );
+        let why = "took 0.0040 ms, before 0.0001 ms: less than 0.1 ms cannot be compared";
+        assert!(error.ends_with(why), "{error}");
         assert!(check(0.05, 0.2).unwrap()[0].regressed);
     }
 

@@ -77,20 +77,23 @@ impl Checkpoint {
         })
     }
 
-    /// What a run holds on its device, by what holds it.
+    /// What a run holds on its device, by what holds it; with LoRAs, whether or not they are there yet.
     #[must_use]
     pub fn footprint(
         &self,
         sampling: &Sampling,
         (precisions, device): (Precisions, &Device),
         texts: &TextEncodings,
+        has_loras: bool,
     ) -> Footprint {
         let at = (precisions, !device.is_cpu());
         let mut footprint = Footprint::new(&self.config, sampling, at, texts.tokens());
         // Of two parts that are joined, one is converted at a time.
         let part = footprint.text_passing / 2;
-        footprint.text_passing += (self.text_encoder).stored_beside(part, precisions.text_encoder);
-        footprint.passing += (self.transformer).stored_beside(footprint.passing, precisions.dit);
+        footprint.text_passing +=
+            (self.text_encoder).stored_beside(part, precisions.text_encoder, false);
+        footprint.passing +=
+            (self.transformer).stored_beside(footprint.passing, precisions.dit, has_loras);
         footprint
     }
 

@@ -165,7 +165,7 @@ mod tests {
         let texts = (checkpoint.tokenise(std::slice::from_ref(&request), &sampling)).unwrap();
         let at = (precisions, &Device::Cpu);
         let rehearsal = checkpoint.rehearsal(&request, &sampling, &texts, at);
-        let whole = checkpoint.footprint(&sampling, (precisions, &Device::Cpu), &texts);
+        let whole = checkpoint.footprint(&sampling, at, &texts, false);
         assert!(rehearsal.footprint().blocks < whole.blocks);
         rehearsal.run().unwrap();
     }

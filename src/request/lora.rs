@@ -101,27 +101,28 @@ fn find(path: &str, weight_name: Option<&str>) -> Result<LoraPlace> {
     }
     let names = names_in(path)
         .map_err(|error| refuse(path, &format!("cannot be listed: {error}"), None))?;
-    let name = pick_lora(path, names, weight_name)?;
+    let name = pick_lora(path, names, "there", weight_name)?;
     // Both are UTF-8.
     Ok(LoraPlace::File(
         Path::new(path).join(name).display().to_string(),
     ))
 }
 
-/// The one of a folder's or repository's files that is meant.
+/// The one of a folder's or repository's files that is meant; `place` says where they are.
 ///
 /// # Errors
 /// A usage error when none is, or several could be.
 pub(crate) fn pick_lora(
     path: &str,
     mut names: Vec<String>,
+    place: &str,
     weight_name: Option<&str>,
 ) -> Result<String> {
     names.retain(|name| name.ends_with(SUFFIX));
     names.sort_unstable();
     let known = listing(&names);
     match (weight_name, names.as_slice()) {
-        (_, []) => Err(refuse(path, "no *.safetensors there", None)),
+        (_, []) => Err(refuse(path, &format!("no *.safetensors {place}"), None)),
         (None, [name]) => Ok(name.clone()),
         (None, _) => {
             let hint = "--lora-weight-name picks one".to_owned();
@@ -130,7 +131,7 @@ pub(crate) fn pick_lora(
         (Some(name), names) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
         (Some(name), _) => {
             let hint = format!("there are {known}");
-            Err(refuse(path, &format!("no `{name}` there"), Some(hint)))
+            Err(refuse(path, &format!("no `{name}` {place}"), Some(hint)))
         }
     }
 }

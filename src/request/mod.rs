@@ -172,7 +172,12 @@ impl GenerateRequest {
             1..=template::MAX_SEQUENCE_LENGTH,
         )?;
         if let Some(steps) = choices.warmup_steps {
-            in_range("--warmup-steps", steps, 1..=choices.num_inference_steps)?;
+            in_range("--warmup-steps", steps, 1..=MAX_STEPS)?;
+        }
+        if let Some(warmup) = choices.warmup_steps.filter(|warmup| *warmup > steps) {
+            warnings.push(format!(
+                "--warmup-steps {warmup}: a request has {steps} steps"
+            ));
         }
         if let (Some(true), Some(true)) = (choices.offload.dit, choices.offload.dit_layerwise) {
             return Err(Error::usage(

@@ -201,7 +201,8 @@ fn taken(file: &str, id: u32, token: &str) -> Error {
 
 /// `merges.txt`: a version line, then a pair a line, by rank.
 fn parse_merges(merges_txt: &[u8]) -> Result<Merges> {
-    let text = std::str::from_utf8(merges_txt).map_err(|e| fault(MERGES, e.to_string()))?;
+    let text =
+        std::str::from_utf8(merges_txt).map_err(|e| fault_with_hint(MERGES, e, INCOMPLETE))?;
     let mut lines = (1..).zip(text.lines()).peekable();
     lines.next_if(|(_, line)| line.starts_with("#version"));
     let mut merges = Merges::new();

@@ -18,7 +18,6 @@ mod read;
 mod recorded;
 pub mod report;
 mod rows;
-
 mod svg;
 mod table;
 #[cfg(test)]

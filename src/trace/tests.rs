@@ -255,6 +255,10 @@ fn what_is_no_trace_is_an_error() {
             "{\"traceEvents\": [{\"ph\": \"X\", \"ts\": \"soon\"}]}",
             "expected f64",
         ),
+        (
+            r#"{"traceEvents": [{"args": {"bytes": 1, "bytes": 2}}]}"#,
+            "duplicate field `bytes`",
+        ),
         ("{\"traceEvents\": []} x", "trailing characters"),
         (&TRACE[..TRACE.len() / 2], "EOF"),
     ] {

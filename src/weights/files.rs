@@ -12,8 +12,6 @@ use crate::error::Result;
 
 const SUFFIX: &str = ".safetensors";
 const INDEX_SUFFIX: &str = ".safetensors.index.json";
-/// What files are called before a suffix by diffusers and transformers.
-const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 const PICKLES: [&str; 5] = ["bin", "ckpt", "pkl", "pt", "pth"];
 
 /// The weight files of one component.
@@ -47,13 +45,12 @@ impl WeightFiles {
         let names: BTreeSet<&str> = (names.iter().map(String::as_str))
             .filter(|name| !name.starts_with('.'))
             .collect();
-        let plain = |suffix: &str| {
-            let names_of = STEMS.map(|stem| format!("{stem}{suffix}"));
-            names
-                .iter()
-                .copied()
-                .find(|name| names_of.iter().any(|of| of == name))
+        // The one is transformers' name, the other diffusers'.
+        let stem = match component {
+            "text_encoder" => "model",
+            _ => "diffusion_pytorch_model",
         };
+        let plain = |suffix: &str| names.get(&*format!("{stem}{suffix}")).copied();
         let indexes: Vec<_> = (names.iter().copied())
             .filter(|name| name.ends_with(INDEX_SUFFIX))
             .collect();

@@ -158,8 +158,8 @@ impl ComponentWeights {
     }
 
     /// What tensors of `bytes` bytes in `dtype` take as they are stored, while they are converted, or adapters
-    /// merged into them; nothing where they are used as they are stored.
-    pub(crate) fn stored_beside(&self, bytes: u64, dtype: DType) -> u64 {
+    /// merged into them; nothing where they are used as they are stored. What is not there yet is taken for bf16.
+    pub(crate) fn stored_beside(&self, bytes: u64, dtype: DType, has_adapters: bool) -> u64 {
         let as_used = match dtype {
             DType::BF16 => Dtype::BF16,
             DType::F16 => Dtype::F16,
@@ -167,13 +167,10 @@ impl ComponentWeights {
         };
         let stored = match &self.tensors {
             Tensors::Stored(shards) => shards.dtypes(),
-            Tensors::Dummy => BTreeSet::from([as_used]),
+            Tensors::Dummy => BTreeSet::from([Dtype::BF16]),
         };
-        let is_twice = |stored: &Dtype| *stored != as_used || !self.adapters.is_empty();
-        let bits = stored
-            .into_iter()
-            .filter(is_twice)
-            .map(|dtype| dtype.bitsize());
+        let is_twice = |stored: &Dtype| *stored != as_used || has_adapters;
+        let bits = (stored.into_iter().filter(is_twice)).map(|dtype| dtype.bitsize());
         bytes / dtype.size_in_bytes() as u64 * bits.max().unwrap_or(0) as u64 / 8
     }
 

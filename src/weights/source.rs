@@ -115,7 +115,7 @@ impl ModelSource {
         }
     }
 
-    /// All files where a checkpoint has its own, whichever of them are read; none of the binary's.
+    /// All files of a checkpoint's kinds where it has its own, whichever of them are read; none of the binary's.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let Self::Folder(root) = self else {
             return Vec::new();
@@ -123,7 +123,8 @@ impl ModelSource {
         let inside = |folder: &str| {
             let names = self.list(folder).unwrap_or_default();
             let folder = root.join(folder);
-            names.into_iter().map(move |name| folder.join(name))
+            let names = names.into_iter().filter(|name| is_of_a_checkpoint(name));
+            names.map(move |name| folder.join(name))
         };
         let mut files = vec![root.join(MODEL_INDEX)];
         files.extend(FOLDERS.into_iter().flat_map(inside));
@@ -205,6 +206,12 @@ fn size_limit(file: &str) -> usize {
     } else {
         MAX_JSON_BYTES
     }
+}
+
+fn is_of_a_checkpoint(name: &str) -> bool {
+    [".json", ".txt", ".safetensors"]
+        .iter()
+        .any(|kind| name.ends_with(kind))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ fn flags_that_change_the_picture_do_and_others_do_not() {
             "fp32",
         ],
         &["--warmup-mode", "request"],
-        &["--warmup-mode", "request", "--warmup-steps", "2"],
+        &["--warmup-mode", "request", "--warmup-steps", "7"],
         &["--warmup-mode", "off"],
         &["--width", "79", "--height", "65"],
         &["--performance-mode", "speed"],

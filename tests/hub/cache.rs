@@ -323,7 +323,7 @@ fn one_file_can_be_had_alone() {
         revision: Revision::default(),
     };
     let named = |name: &'static str| {
-        move |names: Vec<String>| {
+        move |names: Vec<String>, _: &str| {
             let found = names.into_iter().find(|found| found == name);
             found.ok_or_else(|| qwen_gen::Error::Input {
                 path: name.into(),
@@ -386,7 +386,7 @@ fn an_adapter_comes_from_a_repository_too() {
     let error = Run::of(offline.env("HF_HUB_OFFLINE", "1")).failure(2);
     assert_eq!(
         error,
-        "error: --lora-path `test/lora`: no `a.safetensors` there"
+        "error: --lora-path `test/lora`: no `a.safetensors` in the cache, and HF_HUB_OFFLINE is set"
     );
     assert_eq!(hub.requests().len(), asked);
 }

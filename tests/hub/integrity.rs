@@ -131,10 +131,14 @@ fn a_beginning_longer_than_the_file_is_fetched_again() {
 fn a_file_cut_in_the_cache_is_fetched_again_once_it_is_deleted() {
     let (scratch, hub) = (Scratch::new(), Hub::start());
     generate(&scratch, &hub, &[]).success();
-    for file in [SHARD, CONFIG] {
+    let index = "transformer/diffusion_pytorch_model.safetensors.index.json";
+    for file in [SHARD, CONFIG, index, "tokenizer/merges.txt"] {
         let blob = fs::canonicalize(scratch.path(&snapshot(file))).unwrap();
         let whole = fs::read(&blob).unwrap();
-        fs::write(&blob, &whole[..whole.len() / 2]).unwrap();
+        // Not at the end of a line.
+        let half = whole.len() / 2;
+        let end = half - usize::from(whole[half - 1] == b'\n');
+        fs::write(&blob, &whole[..end]).unwrap();
         let run = generate(&scratch, &hub, &["-q"]);
         let hint = format!("hint: delete {}, and the next run", blob.display());
         assert!(run.stderr.contains(&hint), "{}", run.stderr);
@@ -144,6 +148,11 @@ fn a_file_cut_in_the_cache_is_fetched_again_once_it_is_deleted() {
         generate(&scratch, &hub, &[]).success();
         assert!(fs::read(&blob).unwrap() == whole);
     }
+    // What is the user's own is not fetched by anybody.
+    scratch.write("mine.safetensors", "");
+    let run = generate(&scratch, &hub, &["-q", "--lora-path", "mine.safetensors"]);
+    assert!(!run.stderr.contains("delete"), "{}", run.stderr);
+    run.failure(1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Files from the Hugging Face Hub, while the console and the signals are looked after.
 
 use std::panic;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -35,11 +36,12 @@ impl Files {
         }
     }
 
-    /// An error in reading them, with what can be done about it.
+    /// An error in reading them or an adapter, with what can be done about it.
     pub(super) fn with_way_out(&self, error: Error) -> Error {
         match (&self.source, &self.commit) {
             (ModelSource::Folder(folder), Some(_)) => hub::with_way_out(folder, error),
-            _ => error,
+            // Adapters may be from a hub all the same.
+            _ => hub::with_way_out(Path::new("/"), error),
         }
     }
 
@@ -102,12 +104,14 @@ pub(super) fn loras(
     for LoraName { place, scale } in &request.loras {
         let file = match place.clone() {
             LoraPlace::File(file) => file,
-            // A plan is the same without.
+            // The plan counts adapters without a look at them.
             LoraPlace::Repository(..) if request.dry_run => continue,
             LoraPlace::Repository(repository, name) => {
                 let path = watched(console, interrupt, move |hub| {
                     let id = repository.id.as_str();
-                    hub.file(&repository, |names| pick_lora(id, names, name.as_deref()))
+                    hub.file(&repository, |names, place| {
+                        pick_lora(id, names, place, name.as_deref())
+                    })
                 })?;
                 path.display().to_string()
             }

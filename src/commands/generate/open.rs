@@ -56,7 +56,8 @@ impl Opened {
         let chosen = device.unwrap_or_else(|panic| panic::resume_unwind(panic))?;
         let precisions = request.precisions.or_default(&chosen.device);
         let at = (precisions, &chosen.device);
-        let footprint = checkpoint.footprint(&request.sampling, at, &texts);
+        let footprint =
+            checkpoint.footprint(&request.sampling, at, &texts, !request.loras.is_empty());
         let budget = Budget::of(&chosen.device)?;
         let plan = MemoryPlan::new(footprint, request.offload, budget)?;
         let settings = Settings {

@@ -22,7 +22,7 @@ pub(super) struct Run {
 
 impl Run {
     /// # Errors
-    /// When two outputs would be one file, or one cannot be written.
+    /// When two outputs would be one file, or one is an input or cannot be written.
     pub(super) fn plan(request: GenerateRequest) -> Result<Self> {
         let new_id = || uuid::Uuid::new_v4().to_string();
         let mut run = Self {

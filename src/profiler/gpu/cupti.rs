@@ -200,7 +200,7 @@ pub(crate) fn version() -> Option<u32> {
 
 /// The system's library, the toolkit's, and those of versions with the same records.
 fn candidates() -> Vec<PathBuf> {
-    let named = ["CUDA_HOME", "CUDA_PATH"]
+    let named = ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"]
         .into_iter()
         .find_map(std::env::var_os);
     let usual = || ["/usr/local/cuda", "/opt/cuda"].map(PathBuf::from).to_vec();

@@ -37,10 +37,6 @@ impl Adapters {
         loras.iter().map(open).collect::<Result<_>>().map(Self)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The factors `[out, rank]` and `[rank, in]` of what the adapters together add to a tensor of
     /// the component, in f32; none when they leave it alone.
     pub(super) fn factors(
