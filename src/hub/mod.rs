@@ -1,7 +1,7 @@
 //! Files from the Hugging Face Hub, through the cache that Python's `huggingface_hub` uses too.
 //!
 //! [`Hub`] resolves a revision to a commit, lists its files and puts those asked for into the
-//! commit's snapshot folder; [`settings()`] and [`weights()`] know which files text-to-image needs. A
+//! commit's snapshot folder; [`fetch_configs`] and [`fetch_weights`] know which files text-to-image needs. A
 //! file gets its final name only once its size, and its hash where the hub states one, are right.
 //!
 //! The client is written on `ureq` and not on the `hf-hub` crate: of what is promised here, that

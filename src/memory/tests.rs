@@ -213,3 +213,14 @@ fn streaming_counts_the_blocks_that_are_read() {
     assert_eq!(stage, Stage::Denoising);
     assert!((2200 * MIB..2700 * MIB).contains(&denoising), "{denoising}");
 }
+
+#[test]
+fn memory_that_ran_out_is_told_with_the_plan() {
+    let plan = plan(OffloadChoices::default(), gpu(80)).unwrap();
+    let error = plan.explain(Error::OutOfMemory {
+        message: "it is full".to_owned(),
+        hint: "ask for less".to_owned(),
+    });
+    assert!(error.to_string().ends_with("it is full"), "{error}");
+    assert_eq!(error.hint(), Some(&*format!("ask for less\n{plan}")));
+}

@@ -176,7 +176,7 @@ fn a_revision_that_is_not_there_is_named() {
 fn busy_servers_are_asked_again() {
     let hub = Hub::with(|request, _| match request.earlier {
         0 if request.is_listing() => Some(Answer::status(429).with("retry-after", "2")),
-        0 if request.gets(CONFIG) => Some(Answer::status(503)),
+        0 if request.gets(CONFIG) => Some(Answer::status(503).with("retry-after", "3")),
         0 if request.is_cdn && request.gets(SHARD) => Some(Answer::status(500)),
         // An address that has expired: the hub hands out another.
         1 if request.is_cdn && request.gets(SHARD) => Some(Answer::status(403)),
@@ -187,6 +187,8 @@ fn busy_servers_are_asked_again() {
     let first = "warning: test/tiny: HTTP 429: too many requests; trying again in 2 s\n";
     assert!(run.stderr.starts_with(first), "{}", run.stderr);
     assert_eq!(run.stderr.lines().count(), 4, "{}", run.stderr);
+    assert!(run.stderr.contains("HTTP 503"), "{}", run.stderr);
+    assert!(run.stderr.contains("trying again in 3 s"), "{}", run.stderr);
     assert_blobs_are_whole(&scratch);
 }
 
