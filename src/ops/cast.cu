@@ -1,4 +1,4 @@
-// Elements in another type, rounded once, or as they are: out[i] = factor * x[i].
+// Elements in another type, rounded once, or as they are: out[i] = x[i].
 #include "cuda/common.cuh"
 #include <cuda_fp16.h>
 
@@ -11,20 +11,18 @@ template <typename To> __device__ __forceinline__ To rounded(double x);
 template <> __device__ __forceinline__ float rounded<float>(double x) { return __double2float_rn(x); }
 template <> __device__ __forceinline__ bf16 rounded<bf16>(double x) { return __double2bfloat16(x); }
 
-template <typename From, typename To, int VEC> __device__ void cast(const From *x, To *out, float factor, size_t n) {
+template <typename From, typename To, int VEC> __device__ void cast(const From *x, To *out, size_t n) {
     for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n / VEC; i += (size_t)gridDim.x * blockDim.x) {
         Pack<From, VEC> from = reinterpret_cast<const Pack<From, VEC> *>(x)[i];
         Pack<To, VEC> to;
 #pragma unroll
-        for (int j = 0; j < VEC; j++) to.elements[j] = rounded<To>(factor * value(from.elements[j]));
+        for (int j = 0; j < VEC; j++) to.elements[j] = rounded<To>(value(from.elements[j]));
         reinterpret_cast<Pack<To, VEC> *>(out)[i] = to;
     }
 }
 
-#define INSTANCE(NAME, FROM, TO, VEC)                                                          \
-    extern "C" __global__ void cast_##NAME(const FROM *x, TO *out, float factor, size_t n) {   \
-        cast<FROM, TO, VEC>(x, out, factor, n);                                                \
-    }
+#define INSTANCE(NAME, FROM, TO, VEC) \
+    extern "C" __global__ void cast_##NAME(const FROM *x, TO *out, size_t n) { cast<FROM, TO, VEC>(x, out, n); }
 
 INSTANCE(bf16_bf16, bf16, bf16, 1)
 INSTANCE(bf16_f32, bf16, float, 1)

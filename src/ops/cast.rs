@@ -1,4 +1,4 @@
-//! Another dtype or scale, and tensors one after the other.
+//! Another dtype, and tensors one after the other.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -15,20 +15,8 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
     let _span = op_span!("qwen::cast", x);
     match x.device() {
         #[cfg(feature = "cuda")]
-        candle_core::Device::Cuda(_) => fused::scaled(x, 1.0, dtype),
+        candle_core::Device::Cuda(_) => fused::cast(x, dtype),
         _ => x.to_dtype(dtype),
-    }
-}
-
-/// `factor · x` in f32.
-///
-/// # Errors
-/// When the device fails.
-pub fn scaled(x: &Tensor, factor: f32) -> Result<Tensor> {
-    match x.device() {
-        #[cfg(feature = "cuda")]
-        candle_core::Device::Cuda(_) => fused::scaled(x, factor, DType::F32),
-        _ => x.to_dtype(DType::F32)? * f64::from(factor),
     }
 }
 
@@ -63,10 +51,9 @@ mod fused {
     use crate::ops::check;
     use crate::ops::cuda::{self, Arg};
 
-    pub(super) fn scaled(x: &Tensor, factor: f32, dtype: DType) -> Result<Tensor> {
+    pub(super) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
         let out = cuda::empty(x.shape(), dtype, x.device())?;
-        let to = cuda::address(&out, dtype)?;
-        write(&cuda::contiguous(x)?, factor, to, dtype)?;
+        write(&cuda::contiguous(x)?, cuda::address(&out, dtype)?, dtype)?;
         Ok(out)
     }
 
@@ -82,14 +69,14 @@ mod fused {
         let mut to = cuda::address(&out, dtype)?;
         for tensor in tensors {
             let tensor = cuda::contiguous(tensor)?;
-            write(&tensor, 1.0, to, dtype)?;
+            write(&tensor, to, dtype)?;
             to += (tensor.elem_count() * dtype.size_in_bytes()) as u64;
         }
         Ok(out)
     }
 
-    /// Writes the elements of a contiguous tensor to the address, each times `factor`.
-    fn write(x: &Tensor, factor: f32, to: u64, dtype: DType) -> Result<()> {
+    /// Writes the elements of a contiguous tensor to the address.
+    fn write(x: &Tensor, to: u64, dtype: DType) -> Result<()> {
         let (from, n) = (x.dtype(), x.elem_count());
         if n == 0 {
             return Ok(());
@@ -103,7 +90,6 @@ mod fused {
         let args = [
             Arg::Ptr(addresses[0]),
             Arg::Ptr(addresses[1]),
-            Arg::Float(factor),
             Arg::Long(n as u64),
         ];
         let kernel = format!("cast_{}_{}{kind}", from.as_str(), cuda::suffix(dtype)?);
@@ -129,10 +115,6 @@ mod tests {
                     assert_eq!(out.dtype(), target.dtype);
                     let values = |t: &Tensor| target.host(t)?.flatten_all()?.to_vec1::<f32>();
                     assert_eq!(values(&out)?, values(&expected)?, "{from:?}");
-                    // A power of two, which changes no rounding.
-                    let expected = (x.to_dtype(DType::F32)? * 0.5)?;
-                    let scaled = scaled(&x.to_device(&target.device)?, 0.5)?;
-                    assert_eq!(values(&scaled)?, values(&expected)?, "{from:?}");
                 }
             }
         }

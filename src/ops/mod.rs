@@ -36,7 +36,7 @@ mod uniform;
 pub(crate) use attention::attention_scratch;
 pub use attention::{AttentionShape, attention};
 pub(crate) use beside::beside;
-pub use cast::{cast, cat, scaled};
+pub use cast::{cast, cat};
 pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
 pub use elementwise::{add, silu, silu_gate};
 pub use guidance::guided_euler_step;

@@ -10,7 +10,7 @@ use super::Lora;
 use super::keys::{Names, Part};
 use super::peft::PeftConfig;
 use crate::error::{Error, Result};
-use crate::ops::{cast, scaled};
+use crate::ops::cast;
 use crate::weights::blob::Blob;
 use crate::weights::fault::{fault, fault_with_hint};
 use crate::weights::files::listing;
@@ -64,13 +64,11 @@ impl LoraFile {
         let Some(Pair { down, up, factor }) = self.pairs.get(layer) else {
             return Ok(None);
         };
-        let read = |key: &str| self.file.read(key, info(&self.file, key), device);
-        #[expect(clippy::cast_possible_truncation, reason = "what it scales is f32")]
-        let factor = *factor as f32;
-        Ok(Some((
-            cast(&read(up)?, DType::F32)?,
-            scaled(&read(down)?, factor)?,
-        )))
+        let read = |key: &str| -> Result<Tensor> {
+            let stored = self.file.read(key, info(&self.file, key), device)?;
+            Ok(cast(&stored, DType::F32)?)
+        };
+        Ok(Some((read(up)?, (read(down)? * *factor)?)))
     }
 }
 
