@@ -104,15 +104,18 @@ impl TokenizerJson<'_> {
         let byte_level =
             json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false});
         let sequence = json!({"type": "Sequence", "pretokenizers": [split, byte_level]});
+        // Neither adds a token; transformers 5 writes the template.
+        let template = json!({
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}],
+            "special_tokens": {},
+        });
+        let post_processors = [json!({"type": "ByteLevel"}), template, json!(null)];
         let Object(model) = &self.model;
         for (field, rule, supported) in [
             ("normalizer", self.normalizer, &[json!({"type": "NFC"})][..]),
             ("pre_tokenizer", self.pre_tokenizer, &[sequence]),
-            (
-                "post_processor",
-                self.post_processor,
-                &[byte_level, json!(null)],
-            ),
+            ("post_processor", self.post_processor, &post_processors),
             ("model.type", model.r#type, &[json!("BPE"), json!(null)]),
             ("model.dropout", model.dropout, &[json!(null)]),
             (
@@ -132,14 +135,18 @@ impl TokenizerJson<'_> {
             ),
         ] {
             let mut found = parse_rule(field, rule)?;
-            // `trim_offsets` is about places in the text, which nobody asks for.
-            let byte_level = match field {
-                "pre_tokenizer" => found.pointer_mut("/pretokenizers/1"),
-                "post_processor" => Some(&mut found),
-                _ => None,
+            // What is about places in the text and pairs of texts, which nobody asks for, and what splits
+            // texts, where they are split already.
+            let (rule, without): (_, &[_]) = match field {
+                "pre_tokenizer" => (found.pointer_mut("/pretokenizers/1"), &["trim_offsets"]),
+                "post_processor" => (
+                    Some(&mut found),
+                    &["trim_offsets", "add_prefix_space", "use_regex", "pair"],
+                ),
+                _ => (None, &[]),
             };
-            if let Some(fields) = byte_level.and_then(Value::as_object_mut) {
-                fields.remove("trim_offsets");
+            if let Some(fields) = rule.and_then(Value::as_object_mut) {
+                fields.retain(|name, _| !without.contains(&&**name));
             }
             if !supported.contains(&found) {
                 let message = format!("`{field}` is {found}; only {} is supported", supported[0]);

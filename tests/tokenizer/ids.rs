@@ -66,6 +66,20 @@ fn tokenizer_json_gives_the_ids_of_transformers() {
         .into();
     }
     check_text_cases(&Tokenizer::from_tokenizer_json(json.to_string().as_bytes()).unwrap());
+
+    // As transformers 4 and 5 save it.
+    let [a, b] = ["A", "B"].map(|id| json!({"Sequence": {"id": id, "type_id": 0}}));
+    for post_processor in [
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}),
+        json!({"type": "TemplateProcessing", "single": [a], "pair": [a, b], "special_tokens": {}}),
+    ] {
+        json["post_processor"] = post_processor;
+        check_text_cases(&Tokenizer::from_tokenizer_json(json.to_string().as_bytes()).unwrap());
+    }
+    let end = json!({"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}});
+    json["post_processor"] =
+        json!({"type": "TemplateProcessing", "single": [a, end], "special_tokens": {}});
+    assert!(Tokenizer::from_tokenizer_json(json.to_string().as_bytes()).is_err());
 }
 
 /// The ids of every prompt in `case.json` equal the tensors of the case.
