@@ -65,6 +65,16 @@ fn the_programs_own_traces_are_reported_on() {
     assert!(page.contains("<tr><td><span class=\"name\" title=\"DenoisingStage\">"));
     assert!(page.contains("<tr><td>prompt</td><td>&lt;script&gt;x</td></tr>"));
     assert!(!page.contains("<script"));
+
+    let picture = fs::read(scratch.path("outputs/p.png")).unwrap();
+    scratch.write("cut.png", &picture[..picture.len() - 100]);
+    let page = [path, "--html", "cut.html", "--picture", "cut.png"];
+    let error = trace(&scratch, &page).failure(1);
+    assert!(
+        error.starts_with("error: cut.png: not a PNG that can be shown: "),
+        "{error}"
+    );
+    assert!(!scratch.path("cut.html").exists());
 }
 
 #[test]

@@ -62,7 +62,7 @@ impl MemoryPlan {
         Err(plans()
             .find(Self::fits_device)
             .unwrap_or(smallest)
-            .refusal())
+            .refusal(choices.mode))
     }
 
     /// Whether a GPU, once all networks are on it, has room for `other` beside their weights.
@@ -222,7 +222,7 @@ impl MemoryPlan {
         self.worst().1 <= self.budget.usable()
     }
 
-    fn refusal(&self) -> Error {
+    fn refusal(&self, mode: PerformanceMode) -> Error {
         let (stage, peak) = self.worst();
         let message = if peak > self.budget.usable() {
             format!(
@@ -239,11 +239,15 @@ impl MemoryPlan {
                 size(self.budget.host_free),
             )
         };
+        let way_out = match mode {
+            PerformanceMode::Speed => {
+                "a smaller picture needs less, as does --performance-mode auto"
+            }
+            PerformanceMode::Auto | PerformanceMode::Memory => "a smaller picture needs less",
+        };
         Error::Device {
             message,
-            hint: Some(format!(
-                "a smaller picture needs less, --performance-mode memory the least\n{self}"
-            )),
+            hint: Some(format!("{way_out}\n{self}")),
         }
     }
 }

@@ -62,6 +62,12 @@ impl OffloadChoices {
             dit_streamed_blocks,
             ..offload
         };
+        let least = |offload| Offload {
+            dit: !on_gpu || self.dit_layerwise == Some(false),
+            vae: true,
+            ..streamed(offload, most)
+        };
+        let memory = [least(without_text), least(in_bands)];
         let modes = match self.mode {
             PerformanceMode::Speed => vec![resident],
             PerformanceMode::Auto => {
@@ -69,16 +75,10 @@ impl OffloadChoices {
                 for offload in [without_text, in_bands] {
                     modes.extend((1..=most).map(|blocks| streamed(offload, blocks)));
                 }
+                modes.extend(memory);
                 modes
             }
-            PerformanceMode::Memory => {
-                let least = |offload| Offload {
-                    dit: !on_gpu || self.dit_layerwise == Some(false),
-                    vae: true,
-                    ..streamed(offload, most)
-                };
-                vec![least(without_text), least(in_bands)]
-            }
+            PerformanceMode::Memory => memory.to_vec(),
         };
         let apply = |mode| self.apply(mode, blocks);
         modes.into_iter().map(apply).collect()

@@ -74,6 +74,10 @@ const AUTO: OffloadChoices = OffloadChoices {
 fn the_first_choice_that_fits_is_taken() {
     let with_mode = |mode| OffloadChoices { mode, ..AUTO };
     let memory = with_mode(PerformanceMode::Memory);
+    let almost = |budget: Budget| Budget {
+        free: budget.free - 324 * MIB,
+        ..budget
+    };
     for (choices, budget, expected) in [
         (AUTO, gpu(80), ""),
         (AUTO, gpu(48), ""),
@@ -84,6 +88,8 @@ fn the_first_choice_that_fits_is_taken() {
         (AUTO, cpu(48), ""),
         (AUTO, cpu(32), "t"),
         (AUTO, cpu(26), "tb"),
+        // As the mode that takes least.
+        (AUTO, almost(cpu(26)), "tdv"),
         (with_mode(PerformanceMode::Speed), gpu(48), ""),
         (memory, gpu(80), "tlv"),
         // Blocks are where they would wait.

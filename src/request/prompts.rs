@@ -24,10 +24,10 @@ pub fn read_prompt_file(path: &Path) -> Result<Vec<String>> {
     let bytes = files::read_bounded(path, MAX_PROMPT_FILE_BYTES)
         .map_err(|error| Error::usage(format!("--prompt-path {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
         Error::usage(format!(
-            "--prompt-path {}: {}",
-            path.display(),
-            error.utf8_error()
+            "--prompt-path {}: byte {at} is not UTF-8",
+            path.display()
         ))
     })?;
     let prompts: Vec<String> = text

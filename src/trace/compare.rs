@@ -170,7 +170,8 @@ fn differences(base: Vec<Named<'_>>, new: Vec<Named<'_>>) -> Vec<Difference> {
             base,
             new,
             change_ms,
-            change_pct: (ms(base) > 0.0).then(|| change_ms / ms(base) * 100.0),
+            // What only one of them has is not faster or slower.
+            change_pct: (new.is_some() && ms(base) > 0.0).then(|| change_ms / ms(base) * 100.0),
         }
     });
     let mut rows: Vec<Difference> = rows.collect();

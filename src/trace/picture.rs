@@ -10,6 +10,8 @@ use crate::files::read_bounded;
 use crate::output::Recipe;
 
 const MAX_BYTES: u64 = 128 << 20;
+/// Four times the largest picture that is made.
+const MAX_PIXELS: u64 = 1 << 26;
 /// Of a text that is compressed in the file.
 const MAX_RECIPE_BYTES: usize = 1 << 20;
 
@@ -24,11 +26,19 @@ pub(super) struct Picture {
 impl Picture {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let png = read_bounded(path, MAX_BYTES)?;
-        let reader = png::Decoder::new(Cursor::new(&png)).read_info();
-        let reader = reader.map_err(|error| Error::Input {
+        let unusable = |error: png::DecodingError| Error::Input {
             path: path.to_owned(),
-            message: format!("not a PNG: {error}"),
-        })?;
+            message: match error {
+                png::DecodingError::LimitsExceeded => "too large a PNG".to_owned(),
+                other => format!("not a PNG that can be shown: {other}"),
+            },
+        };
+        let mut reader = (png::Decoder::new(Cursor::new(&png)).read_info()).map_err(unusable)?;
+        let (width, height) = reader.info().size();
+        if u64::from(width) * u64::from(height) > MAX_PIXELS {
+            return Err(unusable(png::DecodingError::LimitsExceeded));
+        }
+        while reader.next_row().map_err(unusable)?.is_some() {}
         let mut chunks = reader.info().utf8_text.clone();
         let mut own = chunks
             .iter_mut()

@@ -84,7 +84,7 @@ pub(super) struct SamplingArgs {
     pub(super) true_cfg_scale: Option<f32>,
 
     /// Seed; output k uses SEED + k, several seeds make one output each, given again it adds to them
-    #[arg(long, value_name = "SEED", num_args = 1.., default_value = "42", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SEED", num_args = 1.., default_value = "42", allow_negative_numbers = true, value_parser = seed)]
     pub(super) seed: Vec<u64>,
 
     /// Whose noise a seed stands for: PyTorch's CUDA or CPU generator (both run anywhere)
@@ -105,6 +105,11 @@ pub(super) struct SamplingArgs {
 pub(super) enum GeneratorDeviceArg {
     Cuda,
     Cpu,
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let expected = || format!("expected a whole number from 0 to {}", u64::MAX);
+    text.parse().map_err(|_| expected())
 }
 
 impl SamplingArgs {
