@@ -72,6 +72,7 @@ fn kernels() {
     println!("cargo:rerun-if-changed=src/ops/mod.rs");
     println!("cargo:rerun-if-changed=src/ops/cuda/common.cuh");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let nvcc = nvcc();
     let architectures = architectures();
     let list = architectures.join(",");
     println!("cargo:rustc-env=QWEN_GEN_ARCHITECTURES={list}");
@@ -89,21 +90,21 @@ fn kernels() {
             stem.display(),
             target.display()
         ));
-        let mut nvcc = Command::new(nvcc());
-        nvcc.args(["-O3", "--std=c++17", "--fatbin", "-I", "src/ops", "-o"]);
-        nvcc.args([&target, file]);
+        let mut compile = Command::new(&nvcc);
+        compile.args(["-O3", "--std=c++17", "--fatbin", "-I", "src/ops", "-o"]);
+        compile.args([&target, file]);
         for architecture in &architectures {
-            nvcc.arg(format!(
+            compile.arg(format!(
                 "-gencode=arch=compute_{architecture},code=sm_{architecture}"
             ));
         }
         // Newer GPUs compile the newest architecture's portable code when the program starts.
         if let Some(newest) = architectures.last() {
-            nvcc.arg(format!(
+            compile.arg(format!(
                 "-gencode=arch=compute_{newest},code=compute_{newest}"
             ));
         }
-        let status = nvcc.status().unwrap_or_else(|error| {
+        let status = compile.status().unwrap_or_else(|error| {
             panic!("the `cuda` feature needs nvcc (scripts/cuda-toolchain.sh): {error}")
         });
         assert!(status.success(), "nvcc failed on {}", file.display());

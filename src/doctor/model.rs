@@ -44,6 +44,7 @@ pub(super) fn look_at(
 ) -> Result<Result<Model, String>> {
     let name = ModelName::resolve(model_path, None)?;
     let (width, height) = size.resolve(name.default_size(), &mut Vec::new())?;
+    let is_from_hub = matches!(name, ModelName::Repository(_));
     let source = match name {
         ModelName::Source(source) => source,
         ModelName::Repository(repository) => {
@@ -58,8 +59,8 @@ pub(super) fn look_at(
     };
     let checkpoint = Checkpoint::open(&source, LoadFormat::default());
     let checkpoint = checkpoint.map_err(|error| match &source {
-        ModelSource::Folder(folder) => hub::with_way_out(folder, error),
-        ModelSource::BuiltinTiny => error,
+        ModelSource::Folder(folder) if is_from_hub => hub::with_way_out(folder, error),
+        _ => error,
     })?;
     let component = |(name, stored)| Component { name, stored };
     let components = checkpoint.stored_sizes().map(component).into();

@@ -126,13 +126,13 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
         let endpoint = endpoint.trim_end_matches('/');
         let is_base = |uri: Uri| {
             // What follows the host is a port, or what could be none.
-            let has_port = |host| {
+            let after_host = |host| {
                 uri.authority()?
                     .as_str()
                     .split_once(host)
-                    .map(|(_, port)| port)
+                    .map(|(_, rest)| rest)
             };
-            let port = uri.host().and_then(has_port).unwrap_or_default();
+            let port = uri.host().and_then(after_host).unwrap_or_default();
             matches!(uri.scheme_str(), Some("https" | "http"))
                 && (port.is_empty() || uri.port_u16().is_some())
         };

@@ -40,7 +40,7 @@ impl Files {
     pub(super) fn with_way_out(&self, error: Error) -> Error {
         match (&self.source, &self.commit) {
             (ModelSource::Folder(folder), Some(_)) => hub::with_way_out(folder, error),
-            // Adapters may be from a hub all the same.
+            // Adapters may be from a hub all the same; their whole path replaces the folder.
             _ => hub::with_way_out(Path::new("/"), error),
         }
     }

@@ -26,7 +26,8 @@ use half::{bf16, f16};
 
 pub(crate) use self::side::contiguous;
 
-/// The kernels of each `.cu` file by its name, as `build.rs` compiled them; no two of them share a name.
+/// The kernels of each `.cu` file by its name, as `build.rs` compiled them; no two kernels share a
+/// name.
 const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
 /// What one device needs beyond its candle handle.
