@@ -148,7 +148,7 @@ fn first_prediction_of_both_branches() -> Result<()> {
             let grid = case.sampling(index).grid();
             let conditioning = transformer.condition(&embeds.iter().collect::<Vec<_>>(), grid)?;
             let latents = case.tensor("latents_init").get(index)?;
-            let pred = transformer.forward(&latents, &conditioning, 0)?;
+            let pred = transformer.forward(&latents, &transformer.modulation(0)?, &conditioning)?;
             for (branch, expected) in ["step0_cond", "step0_uncond"]
                 .iter()
                 .enumerate()
@@ -179,7 +179,7 @@ fn first_prediction_with_a_lora() -> Result<()> {
     let embeds = kept(&case, "prompt_embeds", 0)?;
     let conditioning = transformer.condition(&[&embeds], case.sampling(0).grid())?;
     let latents = case.tensor("latents_init").get(0)?;
-    let pred = transformer.forward(&latents, &conditioning, 0)?;
+    let pred = transformer.forward(&latents, &transformer.modulation(0)?, &conditioning)?;
     let expected =
         candle_core::safetensors::load(folder.join("expected.safetensors"), &Device::Cpu)?;
     assert_close(
@@ -200,7 +200,7 @@ fn latents_of_the_callers_sigmas() -> Result<()> {
     let conditioning = transformer.condition(&embeds.iter().collect::<Vec<_>>(), grid)?;
     let mut latents = case.tensor("latents_init").get(0)?;
     for (step, sigma) in case.schedule().sigmas.windows(2).enumerate() {
-        let pred = transformer.forward(&latents, &conditioning, step)?;
+        let pred = transformer.forward(&latents, &transformer.modulation(step)?, &conditioning)?;
         latents = guided_euler_step(
             &latents,
             &pred,

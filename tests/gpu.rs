@@ -152,7 +152,8 @@ fn full_size_prediction_in_bf16_is_near_that_in_f32() -> Result<()> {
     let predict = |vb: &VarBuilder<'_>| -> Result<Tensor> {
         let transformer = Transformer::new(&config, vb, &[0.7], 0)?;
         let conditioning = transformer.condition(&[&texts[0], &texts[1]], (64, 64))?;
-        let prediction = transformer.forward(&latents, &conditioning, 0)?;
+        let prediction =
+            transformer.forward(&latents, &transformer.modulation(0)?, &conditioning)?;
         prediction.to_dtype(DType::F32)?.to_device(&Device::Cpu)
     };
     let stored = weights.var_builder(DType::BF16, &device);

@@ -1,4 +1,4 @@
-// Elements in another type, rounded once, or as they are: out[i] = x[i].
+// Elements in another type, rounded once: out[i] = x[i].
 #include "cuda/common.cuh"
 #include <cuda_fp16.h>
 
@@ -24,16 +24,12 @@ template <typename From, typename To, int VEC> __device__ void cast(const From *
 #define INSTANCE(NAME, FROM, TO, VEC) \
     extern "C" __global__ void cast_##NAME(const FROM *x, TO *out, size_t n) { cast<FROM, TO, VEC>(x, out, n); }
 
-INSTANCE(bf16_bf16, bf16, bf16, 1)
 INSTANCE(bf16_f32, bf16, float, 1)
 INSTANCE(f32_bf16, float, bf16, 1)
-INSTANCE(f32_f32, float, float, 1)
 INSTANCE(f16_bf16, __half, bf16, 1)
 INSTANCE(f16_f32, __half, float, 1)
 INSTANCE(f64_bf16, double, bf16, 1)
 INSTANCE(f64_f32, double, float, 1)
 // `_vec`: 16 bytes a thread of the wider type; n is a multiple of that.
-INSTANCE(bf16_bf16_vec, bf16, bf16, 8)
 INSTANCE(bf16_f32_vec, bf16, float, 4)
 INSTANCE(f32_bf16_vec, float, bf16, 4)
-INSTANCE(f32_f32_vec, float, float, 4)

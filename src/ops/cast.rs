@@ -1,4 +1,4 @@
-//! Another dtype, and tensors one after the other.
+//! Another dtype.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -20,68 +20,20 @@ pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
     }
 }
 
-/// The rows of all tensors, one after the other.
-///
-/// # Shapes
-/// `[rows, ...]`, alike but for the rows; result: `[Σ rows, ...]`.
-///
-/// # Errors
-/// When shapes or dtypes differ, or there is no tensor.
-pub fn cat(tensors: &[&Tensor]) -> Result<Tensor> {
-    let Some(first) = tensors.first() else {
-        candle_core::bail!("cat: no tensor")
-    };
-    if let Some(other) = tensors
-        .iter()
-        .find(|tensor| tensor.dtype() != first.dtype())
-    {
-        candle_core::bail!("cat: {:?} and {:?}", first.dtype(), other.dtype())
-    }
-    match first.device() {
-        #[cfg(feature = "cuda")]
-        candle_core::Device::Cuda(_) => fused::cat(tensors),
-        _ => Tensor::cat(tensors, 0),
-    }
-}
-
 #[cfg(feature = "cuda")]
 mod fused {
     use candle_core::{DType, Result, Tensor};
 
-    use crate::ops::check;
     use crate::ops::cuda::{self, Arg};
 
     pub(super) fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
         let out = cuda::empty(x.shape(), dtype, x.device())?;
-        write(&cuda::contiguous(x)?, cuda::address(&out, dtype)?, dtype)?;
-        Ok(out)
-    }
-
-    pub(super) fn cat(tensors: &[&Tensor]) -> Result<Tensor> {
-        let (dtype, mut dims) = (tensors[0].dtype(), tensors[0].dims().to_vec());
-        dims[0] = 0;
-        for tensor in tensors {
-            let rows = tensor.dim(0)?;
-            check::dims("cat", "a tensor", tensor, &[&[rows], &dims[1..]].concat())?;
-            dims[0] += rows;
-        }
-        let out = cuda::empty(dims, dtype, tensors[0].device())?;
-        let mut to = cuda::address(&out, dtype)?;
-        for tensor in tensors {
-            let tensor = cuda::contiguous(tensor)?;
-            write(&tensor, to, dtype)?;
-            to += (tensor.elem_count() * dtype.size_in_bytes()) as u64;
-        }
-        Ok(out)
-    }
-
-    /// Writes the elements of a contiguous tensor to the address.
-    fn write(x: &Tensor, to: u64, dtype: DType) -> Result<()> {
         let (from, n) = (x.dtype(), x.elem_count());
         if n == 0 {
-            return Ok(());
+            return Ok(out);
         }
-        let addresses = [cuda::address(x, from)?, to];
+        let x = cuda::contiguous(x)?;
+        let addresses = [cuda::address(&x, from)?, cuda::address(&out, dtype)?];
         let (kind, vector) = match from {
             DType::F16 | DType::F64 => ("", 1),
             _ if from == DType::F32 => cuda::access(from, n, &addresses),
@@ -93,7 +45,8 @@ mod fused {
             Arg::Long(n as u64),
         ];
         let kernel = format!("cast_{}_{}{kind}", from.as_str(), cuda::suffix(dtype)?);
-        cuda::context(x.device())?.launch_over("cast", &kernel, n / vector, &args)
+        cuda::context(x.device())?.launch_over("cast", &kernel, n / vector, &args)?;
+        Ok(out)
     }
 }
 
@@ -116,26 +69,6 @@ mod tests {
                     let values = |t: &Tensor| target.host(t)?.flatten_all()?.to_vec1::<f32>();
                     assert_eq!(values(&out)?, values(&expected)?, "{from:?}");
                 }
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn rows_lie_one_after_the_other() -> Result<()> {
-        for target in targets() {
-            for width in [1, 7, 16] {
-                let all = target.random((9, width), 2)?;
-                let parts = [(0, 4), (4, 1), (5, 0), (5, 4)];
-                let parts = parts.map(|(at, rows)| all.narrow(0, at, rows));
-                let parts: Vec<Tensor> = parts.into_iter().collect::<Result<_>>()?;
-                let joined = cat(&parts.iter().collect::<Vec<_>>())?;
-                let values = |t: &Tensor| target.host(t)?.to_vec2::<f32>();
-                assert_eq!(values(&joined)?, values(&all)?);
-                let other = target.random((2, width + 1), 3)?;
-                assert!(cat(&[&all, &other]).is_err());
-                let other = all.to_dtype(DType::F64)?;
-                assert!(cat(&[&all, &other]).is_err() && cat(&[]).is_err());
             }
         }
         Ok(())

@@ -11,6 +11,7 @@
 mod attention;
 pub(crate) mod beside;
 mod cast;
+mod cat;
 mod check;
 mod conv2d;
 #[cfg(feature = "cuda")]
@@ -23,6 +24,7 @@ mod joint_qkv;
 mod layer_norm;
 mod linear;
 mod merge_low_rank;
+pub(crate) mod replay;
 mod rms_norm;
 mod rms_norm_silu;
 mod rope_half;
@@ -36,7 +38,8 @@ mod uniform;
 pub(crate) use attention::attention_scratch;
 pub use attention::{AttentionShape, attention};
 pub(crate) use beside::beside;
-pub use cast::{cast, cat};
+pub use cast::cast;
+pub use cat::cat;
 pub use conv2d::{Conv2d, conv2d, upsample_conv2d};
 pub use elementwise::{add, silu, silu_gate};
 pub use guidance::guided_euler_step;

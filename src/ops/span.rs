@@ -4,8 +4,16 @@ use candle_core::DType;
 
 /// Names the rest of the scope as an operator on these tensors.
 ///
-/// Costs a branch while nobody records.
+/// Costs a branch while nobody records. After `..` comes a slice of them.
 macro_rules! op_span {
+    ($name:literal, ..$inputs:expr) => {
+        ::tracing::trace_span!(
+            $name,
+            dims = ?$inputs.iter().map(|input| input.dims()).collect::<Vec<_>>(),
+            types = ?$inputs.iter().map(|input| $crate::ops::span::type_name(input.dtype())).collect::<Vec<_>>(),
+        )
+        .entered()
+    };
     ($name:literal, $($input:expr),+ $(,)?) => {
         ::tracing::trace_span!(
             $name,

@@ -52,6 +52,12 @@ impl Stage {
 /// Watches a run. Every method has an empty default; an error stops the run.
 #[expect(clippy::missing_errors_doc, reason = "said above, for all")]
 pub trait Observer {
+    /// Whether each operator is to be seen where it is issued: steps of a small picture are otherwise issued
+    /// as a whole on a GPU.
+    fn wants_operators(&self) -> bool {
+        false
+    }
+
     /// A component's weights are about to be loaded (`transformer`).
     fn load_begin(&mut self, _component: &'static str) -> Result<()> {
         Ok(())
@@ -98,6 +104,10 @@ impl Observer for () {}
 
 /// Several observers: the first is told first that something begins, and last that it has ended.
 impl Observer for Vec<&mut dyn Observer> {
+    fn wants_operators(&self) -> bool {
+        self.iter().any(|o| o.wants_operators())
+    }
+
     fn load_begin(&mut self, component: &'static str) -> Result<()> {
         self.iter_mut().try_for_each(|o| o.load_begin(component))
     }

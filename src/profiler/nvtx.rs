@@ -32,6 +32,10 @@ impl Nvtx {
 }
 
 impl Observer for Nvtx {
+    fn wants_operators(&self) -> bool {
+        self.layerwise
+    }
+
     fn request_begin(&mut self) -> Result<()> {
         if self.layerwise {
             // What it records is not asked for: the listener is.

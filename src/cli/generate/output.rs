@@ -81,7 +81,7 @@ pub(super) struct ProfilingArgs {
     )]
     pub(super) num_profiled_timesteps: Option<Extent>,
 
-    /// Mark blocks and operators, too, for Nsight Systems and Nsight Compute (builds with GPU support)
+    /// Mark blocks and operators, too, for Nsight Systems and Nsight Compute (builds with GPU support); no step is a CUDA graph then
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_possible_values = true, value_parser = BoolishValueParser::new())]
     pub(super) enable_layerwise_nvtx_marker: Option<bool>,
 }

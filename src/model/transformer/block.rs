@@ -5,7 +5,7 @@ use std::iter;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::modulation::{ModulationTable, Shifted, Stream};
+use super::modulation::{ModulationTable, Shifted, Stream, Vectors};
 use crate::config::transformer::TransformerConfig;
 use crate::ops::{
     AttentionShape, JointLayout, JointQkv, Linear, attention, beside, joint_qkv, linear,
@@ -49,16 +49,21 @@ impl Block {
         })
     }
 
+    /// The tables of what [`forward`](Self::forward) takes from its vectors.
+    pub(super) fn modulation(&self) -> [&ModulationTable; 2] {
+        [&self.txt_mod, &self.img_mod]
+    }
+
     pub(super) fn forward(
         &self,
         txt: &mut Stream,
         img: &mut Stream,
-        step: usize,
+        vectors: &mut Vectors<'_>,
         rope: (&Tensor, &Tensor),
         layout: &JointLayout,
     ) -> Result<()> {
-        let (txt_attn, txt_mlp) = sublayers(self.txt_mod.at(step)?);
-        let (img_attn, img_mlp) = sublayers(self.img_mod.at(step)?);
+        let (txt_attn, txt_mlp) = sublayers(vectors.next()?);
+        let (img_attn, img_mlp) = sublayers(vectors.next()?);
 
         let (txt_attended, img_attended) = self.attention.forward(
             &txt.modulated(&txt_attn.norm)?,

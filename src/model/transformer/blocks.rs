@@ -39,6 +39,15 @@ impl Blocks {
         })
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter()
+    }
+
+    /// Whether some wait in host memory.
+    pub(super) fn stream(&self) -> bool {
+        self.streaming.is_some()
+    }
+
     /// Runs the blocks in their order.
     pub(super) fn try_for_each(&self, mut run: impl FnMut(&Block) -> Result<()>) -> Result<()> {
         for (index, block) in self.blocks.iter().enumerate() {

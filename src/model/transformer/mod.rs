@@ -21,7 +21,7 @@ use candle_nn::VarBuilder;
 
 use self::block::Block;
 use self::blocks::Blocks;
-use self::modulation::{ModulationTable, Shifted, Stream};
+use self::modulation::{ModulationTable, Shifted, Stream, Vectors};
 pub use self::tensors::linears;
 pub(crate) use self::tensors::{belongs, tensors};
 use self::timestep::TimestepEmbedder;
@@ -114,7 +114,19 @@ impl Transformer {
         })
     }
 
-    /// Predicts the velocity of every branch at step `step` of the schedule.
+    /// The modulation vectors of step `step` of the schedule, one after the other: what a prediction
+    /// depends on besides its latents.
+    ///
+    /// # Errors
+    /// When there is no such step.
+    pub fn modulation(&self, step: usize) -> Result<Tensor> {
+        let blocks = self.blocks.iter().flat_map(Block::modulation);
+        let vectors = blocks.chain([&self.norm_out]).map(|table| table.at(step));
+        let vectors = vectors.collect::<Result<Vec<_>>>()?;
+        cat(&vectors.iter().collect::<Vec<_>>())
+    }
+
+    /// Predicts the velocity of every branch at the step that `modulation` is of.
     ///
     /// # Shapes
     /// `latents`: packed `[s_img, in_channels]`; result: `[branches · s_img, patch_channels]`.
@@ -124,19 +136,33 @@ impl Transformer {
     pub fn forward(
         &self,
         latents: &Tensor,
+        modulation: &Tensor,
         conditioning: &Conditioning,
-        step: usize,
     ) -> Result<Tensor> {
         let Conditioning { txt, rope, layout } = conditioning;
+        let mut vectors = Vectors::new(modulation, self.config.inner_dim());
         let img = linear(&cast(latents, self.dtype())?, &self.img_in)?;
         let mut img = Stream::new(cat(&vec![&img; layout.branches()])?);
         let mut txt = Stream::new(txt.clone());
         self.blocks.try_for_each(|block| {
-            block.forward(&mut txt, &mut img, step, (&rope.0, &rope.1), layout)
+            block.forward(&mut txt, &mut img, &mut vectors, (&rope.0, &rope.1), layout)
         })?;
         // Scale first here: the reverse of the blocks.
-        let [scale, shift] = self.norm_out.at(step)?;
+        let [scale, shift] = vectors.next()?;
         linear(&img.modulated(&Shifted { shift, scale })?, &self.proj_out)
+    }
+
+    /// Whether all weights stay where they are.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        !self.blocks.stream()
+    }
+
+    /// Numbers in the image rows of a block.
+    #[must_use]
+    pub fn image_elements(&self, conditioning: &Conditioning) -> usize {
+        let layout = &conditioning.layout;
+        layout.branches() * layout.s_img * self.config.inner_dim()
     }
 
     fn dtype(&self) -> DType {

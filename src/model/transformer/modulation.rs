@@ -12,21 +12,39 @@ use crate::ops::{Linear, adaptive_layer_norm, gated_residual_layer_norm, linear}
 #[derive(Debug, Clone)]
 pub(super) struct ModulationTable {
     rows: Tensor,
-    d: usize,
 }
 
 impl ModulationTable {
     /// Applies the layer's `n` stacked projections to `silu(temb)`, `[steps, d]`.
     pub(super) fn new(silu_temb: &Tensor, n: usize, d: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let rows = linear(silu_temb, &Linear::new(d, n * d, vb)?)?;
-        Ok(Self { rows, d })
+        Ok(Self { rows })
     }
 
-    /// The step's `N` vectors `[d]`, in the checkpoint's order.
-    pub(super) fn at<const N: usize>(&self, step: usize) -> Result<[Tensor; N]> {
-        let row = self.rows.get(step)?;
-        let vectors = (0..N)
-            .map(|i| row.narrow(0, i * self.d, self.d))
+    /// The vectors of a step, `[n · d]`, in the checkpoint's order.
+    pub(super) fn at(&self, step: usize) -> Result<Tensor> {
+        self.rows.get(step)
+    }
+}
+
+/// All vectors of a step, one layer's after the other's.
+pub(super) struct Vectors<'a> {
+    all: &'a Tensor,
+    d: usize,
+    used: usize,
+}
+
+impl<'a> Vectors<'a> {
+    pub(super) fn new(all: &'a Tensor, d: usize) -> Self {
+        Self { all, d, used: 0 }
+    }
+
+    /// The next layer's vectors `[d]`.
+    pub(super) fn next<const N: usize>(&mut self) -> Result<[Tensor; N]> {
+        let first = self.used;
+        self.used += N;
+        let vectors = (first..self.used)
+            .map(|i| self.all.narrow(0, i * self.d, self.d))
             .collect::<Result<Vec<_>>>()?;
         Ok(vectors
             .try_into()

@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::modulation::{Shifted, Stream};
+use super::modulation::{Shifted, Stream, Vectors};
 use super::timestep::TimestepEmbedder;
 use super::{Transformer, rope};
 use crate::model::testing::{RUNS, Run};
@@ -81,10 +81,12 @@ fn through_all_blocks(streamed_blocks: usize) -> Result<()> {
 
         let (mut txt, mut img) = (Stream::new(conditioning.txt), Stream::new(img));
         let rope = (&conditioning.rope.0, &conditioning.rope.1);
+        let modulation = transformer.modulation(0)?;
+        let mut vectors = Vectors::new(&modulation, run.config.transformer.inner_dim());
         let last = transformer.config.num_layers - 1;
         let mut i = 0;
         transformer.blocks.try_for_each(|block| {
-            block.forward(&mut txt, &mut img, 0, rope, &conditioning.layout)?;
+            block.forward(&mut txt, &mut img, &mut vectors, rope, &conditioning.layout)?;
             let name = |stream| format!("transformer.block{i}.{stream}");
             run.check(&name("img"), &img.value()?, TOLERANCE)?;
             // Nothing reads the last block's text, so it is not computed.
@@ -95,7 +97,7 @@ fn through_all_blocks(streamed_blocks: usize) -> Result<()> {
             Ok(())
         })?;
         assert_eq!(i, last + 1);
-        let [scale, shift] = transformer.norm_out.at(0)?;
+        let [scale, shift] = vectors.next()?;
         let normed = img.modulated(&Shifted { shift, scale })?;
         run.check("transformer.norm_out", &normed, TOLERANCE)?;
     }

@@ -6,6 +6,7 @@
 
 pub(crate) mod blas;
 pub(crate) mod cudnn;
+pub(crate) mod graph;
 mod pinned;
 mod side;
 pub(crate) mod streaming;
@@ -117,8 +118,11 @@ pub(crate) fn context(device: &Device) -> Result<Arc<Context>> {
     Ok(context)
 }
 
+/// Words in an [`Arg::Table`].
+pub(crate) const TABLE: usize = 128;
+
 /// An argument of a kernel.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Arg {
     /// Address of device memory.
     Ptr(u64),
@@ -128,6 +132,8 @@ pub(crate) enum Arg {
     Float(f32),
     /// `unsigned long long` or `size_t`.
     Long(u64),
+    /// A struct of addresses and sizes.
+    Table(Box<[u64; TABLE]>),
 }
 
 impl Arg {
@@ -191,6 +197,7 @@ impl Context {
                 Arg::Ptr(value) | Arg::Long(value) => launch.arg(value),
                 Arg::Int(value) => launch.arg(value),
                 Arg::Float(value) => launch.arg(value),
+                Arg::Table(words) => launch.arg(&**words),
             };
         }
         // SAFETY: callers pass the arguments their `.cu` file declares: addresses of live tensors, of

@@ -29,6 +29,7 @@ pub(super) fn device_trace(
         lost_bytes,
     } = records;
     let mut calls = outermost(calls);
+    leave_out_captured(&mut calls);
     if dropped == 0 && lost_bytes == 0 {
         leave_out_empty_sets(&mut calls, &work);
     }
@@ -69,6 +70,24 @@ fn outermost(mut calls: Vec<Call>) -> Vec<Call> {
     let mut seen = HashSet::new();
     calls.retain(|call| call.correlation > 0 && seen.insert(call.correlation));
     calls
+}
+
+/// Leaves out what was captured into a graph: the device had nothing to do for it then.
+///
+/// `calls` are in order on each thread.
+fn leave_out_captured(calls: &mut Vec<Call>) {
+    let mut capturing = None;
+    calls.retain(|call| {
+        let name = call.name.to_string();
+        if name.starts_with("cuStreamEndCapture") {
+            capturing = None;
+        }
+        let is_captured = capturing == Some(call.thread);
+        if name.starts_with("cuStreamBeginCapture") {
+            capturing = Some(call.thread);
+        }
+        !is_captured
+    });
 }
 
 /// Leaves out calls that set no bytes, as cuDNN makes them: they give the device nothing to do, and

@@ -255,10 +255,15 @@ impl Cupti {
         let _ = unsafe { (self.activity_disable)(kind) };
     }
 
-    /// Everything recorded so far, and the bytes that were beyond the bound.
-    pub(super) fn take(&self) -> (Vec<Buffer>, usize) {
+    /// Has CUPTI hand over what it has recorded so far.
+    pub(super) fn flush(&self) {
         // SAFETY: CUPTI calls `completed` for each of its buffers.
         let _ = unsafe { (self.flush_all)(FLUSH_FORCED) };
+    }
+
+    /// Everything recorded so far, and the bytes that were beyond the bound.
+    pub(super) fn take(&self) -> (Vec<Buffer>, usize) {
+        self.flush();
         let Filled {
             buffers,
             lost_bytes,

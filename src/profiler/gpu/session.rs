@@ -107,6 +107,8 @@ impl Session {
     /// Stops recording; the device has ended its work.
     pub(in crate::profiler) fn stop(&mut self) {
         if std::mem::take(&mut self.active) {
+            // The times of a graph's kernels are overwritten when it is launched again.
+            self.collector.cupti.flush();
             for (kind, _) in NEEDED.into_iter().chain(OTHERS) {
                 self.collector.cupti.disable(kind);
             }

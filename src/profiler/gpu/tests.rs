@@ -215,6 +215,30 @@ fn a_set_without_work_is_left_out_while_no_record_is_lost() {
 }
 
 #[test]
+fn what_was_captured_is_left_out() {
+    let of_another_thread = Call {
+        thread: 413,
+        ..called("cuLaunchKernelEx", Api::Driver, 5, 300)
+    };
+    let records = Records {
+        calls: vec![
+            called("cuStreamBeginCapture_v2", Api::Driver, 1, 100),
+            called("cuLaunchKernelEx", Api::Driver, 2, 200),
+            called("cuMemcpyDtoDAsync_v2", Api::Driver, 3, 300),
+            called("cuStreamEndCapture", Api::Driver, 4, 400),
+            called("cuGraphLaunch", Api::Driver, 6, 500),
+            of_another_thread,
+        ],
+        work: vec![launch(5, 310, 400), launch(6, 600, 700)],
+        ..Records::default()
+    };
+    let (device, warnings) = convert(records, &[]);
+    let calls = device.calls.iter().map(|call| call.correlation);
+    assert_eq!(calls.collect::<Vec<_>>(), [1, 4, 6, 5]);
+    assert_eq!(warnings, [""; 0]);
+}
+
+#[test]
 fn what_is_missing_is_told() {
     let records = Records {
         calls: vec![
