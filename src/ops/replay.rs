@@ -26,8 +26,8 @@ enum Launches {
 }
 
 impl<F: Fn(&[&Tensor]) -> Result<Tensor>> Replay<F> {
-    /// `run` does the same on tensors of the same shapes in every call, and waits for nothing. Nothing is
-    /// captured unless `captures`.
+    /// `run` does the same on tensors of the same shapes in every call, copies nothing from the host and waits for
+    /// nothing. Unless `captures`, its kernels are launched one by one for ever.
     pub(crate) fn new(run: F, captures: bool) -> Self {
         #[cfg(not(feature = "cuda"))]
         let _ = captures;
