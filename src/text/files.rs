@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use rayon::prelude::*;
 use tokenizers::models::bpe::{Merges, Vocab};
 
 use super::json::{Added, MAX_MERGES, MergeList, TokenMap, TokenizerConfig, TokenizerJson};
@@ -43,8 +44,11 @@ impl Parts {
         added_tokens_json: Option<&[u8]>,
         tokenizer_config_json: Option<&[u8]>,
     ) -> Result<Self> {
-        let TokenMap(vocab) = parse_json(VOCAB, vocab_json)?;
-        let merges = parse_merges(merges_txt)?;
+        let (vocab, merges) = rayon::join(
+            || parse_json(VOCAB, vocab_json),
+            || parse_merges(merges_txt),
+        );
+        let (TokenMap(vocab), merges) = (vocab?, merges?);
 
         let config: TokenizerConfig = match tokenizer_config_json {
             Some(json) => parse_json(TOKENIZER_CONFIG, json)?,
@@ -167,24 +171,24 @@ fn check_merges(
     (vocab_file, vocab): (&str, &Vocab),
     added: &[(u32, Added)],
 ) -> Result<()> {
-    let mut made: HashSet<&str> = added.iter().map(|(_, token)| &*token.content).collect();
-    let mut joined = String::new();
-    for (rank, (a, b)) in merges.iter().enumerate() {
-        joined.clear();
-        joined.push_str(a);
-        joined.push_str(b);
-        let known = |token: &str| {
-            vocab.get_key_value(token).ok_or_else(|| {
+    let made = (merges.par_iter().enumerate()).map(|(rank, (a, b))| {
+        let id = |token: &str| {
+            vocab.get(token).copied().ok_or_else(|| {
                 let message = format!("merge {rank} has {token:?}, which is no token");
                 fault(file, message)
             })
         };
-        known(a)?;
-        known(b)?;
-        made.insert(known(&joined)?.0);
-    }
-    let is_unmade = |token: &&String| token.chars().nth(1).is_some() && !made.contains(&***token);
-    match vocab.keys().filter(is_unmade).count() {
+        id(a)?;
+        id(b)?;
+        id(&[&**a, b].concat())
+    });
+    // In order, so that the first that is wrong is told.
+    let made: Vec<Result<u32>> = made.collect();
+    let mut made: HashSet<u32> = made.into_iter().collect::<Result<_>>()?;
+    made.extend(added.iter().map(|(id, _)| id));
+    let is_unmade =
+        |(token, id): &(&String, &u32)| token.chars().nth(1).is_some() && !made.contains(id);
+    match vocab.iter().filter(is_unmade).count() {
         0 => Ok(()),
         count => Err(fault_with_hint(
             file,
