@@ -144,3 +144,23 @@ impl Observer for Vec<&mut dyn Observer> {
             .try_for_each(|o| o.step_end(step, latents))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct OfOperators;
+
+    impl Observer for OfOperators {
+        fn wants_operators(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn operators_are_wanted_when_one_observer_wants_them() {
+        let (mut nobody, mut one) = ((), OfOperators);
+        assert!(!vec![&mut nobody as &mut dyn Observer].wants_operators());
+        assert!(vec![&mut nobody as &mut dyn Observer, &mut one].wants_operators());
+    }
+}
