@@ -49,7 +49,7 @@ impl Stage {
     }
 }
 
-/// Watches a run. Every method has an empty default; an error stops the run.
+/// Watches a run. Every method has a default that does nothing; an error stops the run.
 #[expect(clippy::missing_errors_doc, reason = "said above, for all")]
 pub trait Observer {
     /// Whether each operator is to be seen where it is issued: steps of a small picture are otherwise issued
