@@ -1,5 +1,7 @@
 //! CUDA graphs: what a function launches, to be launched again on other inputs.
 
+use std::sync::Arc;
+
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream, result, sys};
 use candle_core::{Error, Result, Tensor, bail};
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -13,7 +15,7 @@ pub(crate) struct Graph {
     launches: CudaGraph,
     inputs: Vec<Tensor>,
     output: Tensor,
-    context: std::sync::Arc<Context>,
+    context: Arc<Context>,
 }
 
 impl Graph {
