@@ -27,7 +27,7 @@ enum Launches {
 
 impl<F: Fn(&[&Tensor]) -> Result<Tensor>> Replay<F> {
     /// `run` does the same on tensors of the same shapes in every call, copies nothing from the host and waits for
-    /// nothing. Unless `captures`, its kernels are launched one by one for ever.
+    /// nothing. Unless `captures`, every call launches its kernels one by one.
     pub(crate) fn new(run: F, captures: bool) -> Self {
         #[cfg(not(feature = "cuda"))]
         let _ = captures;

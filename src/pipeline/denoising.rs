@@ -59,6 +59,6 @@ impl Denoiser<'_> {
     fn replays(&self, conditioning: &Conditioning, observer: &dyn Observer) -> bool {
         let is_small = self.transformer.image_elements(conditioning) <= MAX_REPLAYED;
         let are_many = self.sigmas.len() > MIN_REPLAYED_STEPS;
-        is_small && are_many && self.transformer.stays() && !observer.wants_operators()
+        is_small && are_many && !self.transformer.streams() && !observer.wants_operators()
     }
 }

@@ -31,19 +31,12 @@ impl Checkpoint {
     /// When a file is missing or not what it must be.
     pub fn open(source: &ModelSource, load_format: LoadFormat) -> Result<Self> {
         let open = |component| ComponentWeights::open(source, component, load_format);
-        let config = ModelConfig::read(source)?;
-        let components =
-            || -> Result<_> { Ok([open("text_encoder")?, open("transformer")?, open("vae")?]) };
-        // The tokenizer takes longer than all headers, and as long as a GPU's driver needs to start.
-        let (tokenizer, components) = rayon::join(|| Tokenizer::read(source), components);
-        let tokenizer = tokenizer?;
-        let [text_encoder, transformer, vae] = components?;
         let checkpoint = Self {
-            config,
-            tokenizer,
-            text_encoder,
-            transformer,
-            vae,
+            config: ModelConfig::read(source)?,
+            tokenizer: Tokenizer::read(source)?,
+            text_encoder: open("text_encoder")?,
+            transformer: open("transformer")?,
+            vae: open("vae")?,
         };
         let rows = checkpoint.config.text_encoder.vocab_size;
         let max_id = checkpoint.tokenizer.max_id();

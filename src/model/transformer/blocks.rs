@@ -44,7 +44,7 @@ impl Blocks {
     }
 
     /// Whether some wait in host memory.
-    pub(super) fn stream(&self) -> bool {
+    pub(super) fn streams(&self) -> bool {
         self.streaming.is_some()
     }
 

@@ -152,10 +152,10 @@ impl Transformer {
         linear(&img.modulated(&Shifted { shift, scale })?, &self.proj_out)
     }
 
-    /// Whether all weights stay where they are.
+    /// Whether some blocks come from host memory in every step.
     #[must_use]
-    pub fn stays(&self) -> bool {
-        !self.blocks.stream()
+    pub fn streams(&self) -> bool {
+        self.blocks.streams()
     }
 
     /// Numbers in the image rows of a block.
