@@ -1,5 +1,8 @@
 //! What an operator tells whoever records a run: its name and its inputs.
 
+#[cfg(any(feature = "cuda", test))]
+pub(crate) mod captured;
+
 use candle_core::DType;
 
 /// Names the rest of the scope as an operator on these tensors.

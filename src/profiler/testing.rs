@@ -53,6 +53,7 @@ pub(super) fn work(kind: WorkKind, correlation: u32, start: u64, end: u64) -> Wo
         correlation,
         external_id: Some(2),
         graph: (0, 0),
+        operator: None,
     }
 }
 
@@ -182,7 +183,11 @@ fn device() -> DeviceTrace {
             call("cuStreamQuery", Api::Driver, 15, 3000),
         ],
         work: vec![
-            work(kernel, 11, 3000, 34_903),
+            Work {
+                graph: (2, 31),
+                operator: Some(("qwen::linear", 3)),
+                ..work(kernel, 11, 3000, 34_903)
+            },
             work(copy, 12, 34_903, 38_999),
             work(set, 13, 39_000, 39_000),
         ],

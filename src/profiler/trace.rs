@@ -179,6 +179,8 @@ pub struct Work {
     pub external_id: Option<u64>,
     /// The graph it is a node of, and which; 0 outside graphs.
     pub graph: (u32, u64),
+    /// The operator that a graph's node was captured in, and which of the graph's operators that is.
+    pub operator: Option<(&'static str, u64)>,
 }
 
 /// What is particular to a kind of work.

@@ -71,6 +71,10 @@ struct Launch {
     context: u32,
     stream: u32,
     correlation: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operator: Option<&'static str>,
+    #[serde(rename = "operator index", skip_serializing_if = "Option::is_none")]
+    operator_index: Option<u64>,
 }
 
 impl Launch {
@@ -86,6 +90,8 @@ impl Launch {
             context,
             stream,
             correlation: work.correlation,
+            operator: work.operator.map(|(name, _)| name),
+            operator_index: work.operator.map(|(_, index)| index),
         }
     }
 }

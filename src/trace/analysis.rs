@@ -1,6 +1,6 @@
 //! From a trace's events to its [`Report`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use super::device::Busy;
@@ -144,9 +144,20 @@ impl<'a> Analysis<'a> {
                 sums.host_self_ms += ms(self.host.self_ns(index));
             }
         }
+        // What a graph launched has no range on the host.
+        let mut replayed = HashSet::new();
         for (work, call) in self.recorded.work.iter().zip(&self.calls) {
-            if let Some(operator) = call.and_then(|call| self.host.operator(call)) {
-                sums.entry(operator.name).or_default().device_ms += ms(work.span.duration());
+            let launched_in = || call.and_then(|call| self.host.operator(call));
+            let captured_in = work.operator.map(|(name, _)| name);
+            let Some(name) = captured_in.or_else(|| Some(launched_in()?.name)) else {
+                continue;
+            };
+            let sums = sums.entry(name).or_default();
+            sums.device_ms += ms(work.span.duration());
+            if let Some((_, index)) = work.operator
+                && replayed.insert((work.correlation, index))
+            {
+                sums.count += 1;
             }
         }
         let on_device = sums.values().any(|sums| sums.device_ms > 0.0);

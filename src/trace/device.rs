@@ -106,6 +106,7 @@ mod tests {
             correlation: None,
             bytes: 0,
             occupancy_pct: None,
+            operator: None,
         };
         spans.iter().map(work).collect()
     }

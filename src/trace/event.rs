@@ -65,6 +65,9 @@ pub(super) enum Category {
 #[serde(default)]
 struct Args {
     correlation: Number,
+    operator: Text,
+    #[serde(rename = "operator index")]
+    operator_index: Number,
     bytes: Number,
     #[serde(rename = "est. achieved occupancy %")]
     occupancy: Number,
@@ -98,6 +101,15 @@ impl Event {
         self.arg(|args| args.correlation.positive())
     }
 
+    /// The operator that a graph's node was captured in, and which of the graph's that is.
+    pub(super) fn operator(&self) -> Option<(&str, u32)> {
+        let Object(args) = self.args.as_ref()?;
+        let Text::Text(operator) = &args.operator else {
+            return None;
+        };
+        Some((operator, args.operator_index.positive()?))
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.arg(|args| args.bytes.bytes(1.0)).unwrap_or(0)
     }
@@ -121,6 +133,20 @@ impl Event {
     /// Bytes of the process in memory.
     pub(super) fn host_resident(&self) -> Option<u64> {
         self.arg(|args| args.resident.bytes(1024.0 * 1024.0))
+    }
+}
+
+/// A text, or something else that is passed over.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Text(String),
+    Other(IgnoredAny),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Other(IgnoredAny)
     }
 }
 

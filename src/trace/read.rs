@@ -256,7 +256,10 @@ impl Top {
     }
 
     fn add_work(&mut self, kind: WorkKind, span: Span, event: &Event) {
+        let names = &mut self.recorded.names;
+        let operator = event.operator();
         self.recorded.work.push(Work {
+            operator: operator.map(|(name, index)| (names.id(name), index)),
             span,
             kind,
             name: self.recorded.names.id(&event.name),

@@ -80,6 +80,8 @@ pub(super) struct Work {
     pub(super) bytes: u64,
     /// Of a kernel, in percent.
     pub(super) occupancy_pct: Option<f32>,
+    /// Of a graph's node: the operator that it was captured in, and which of the graph's that is.
+    pub(super) operator: Option<(NameId, u32)>,
 }
 
 /// Memory at a moment.

@@ -126,6 +126,46 @@ fn rows_of_one_name_are_compared_as_their_sum() {
 }
 
 #[test]
+fn a_graphs_kernels_are_of_the_operators_that_they_were_captured_in() {
+    let launch = |correlation: u32, at: u32| {
+        format!(
+            r#"{{"ph": "X", "cat": "cpu_op", "name": "qwen::replay", "pid": 1, "tid": 1, "ts": {at}, "dur": 5}},
+            {{"ph": "X", "cat": "cuda_driver", "name": "cuGraphLaunch", "pid": 1, "tid": 1, "ts": {at}, "dur": 3, "args": {{"correlation": {correlation}}}}}"#
+        )
+    };
+    let kernel = |correlation: u32, args: &str, at: u32| {
+        format!(
+            r#"{{"ph": "X", "cat": "kernel", "name": "k", "ts": {at}, "dur": 10, "args": {{"correlation": {correlation}{args}}}}}"#
+        )
+    };
+    let linear = |index| format!(r#", "operator": "qwen::linear", "operator index": {index}"#);
+    let replay = |correlation, at| {
+        [
+            launch(correlation, at),
+            kernel(correlation, &linear(1), at + 10),
+            kernel(correlation, &linear(1), at + 20),
+            kernel(correlation, &linear(2), at + 30),
+            kernel(correlation, "", at + 40),
+        ]
+        .join(",")
+    };
+    let trace = format!(
+        r#"{{"traceEvents": [{}, {}]}}"#,
+        replay(7, 0),
+        replay(8, 100)
+    );
+    let operators = report(&trace).operators.into_iter();
+    let operators: Vec<_> = operators
+        .map(|row| (row.name, row.count, row.mean_us.round()))
+        .collect();
+    let expected = [
+        ("qwen::linear".to_owned(), 4, 15.0),
+        ("qwen::replay".to_owned(), 2, 10.0),
+    ];
+    assert_eq!(operators, expected);
+}
+
+#[test]
 fn what_is_launched_between_stages_is_in_neither() {
     let stage = |name: &str, at: u32, dur: u32| {
         format!(
@@ -290,9 +330,9 @@ fn odd_events_are_passed_over() {
     let odd = r#"{"traceEvents": [
         {}, {"ph": "X"}, {"ph": "Q", "cat": 7},
         {"ph": "X", "cat": "kernel", "name": "k", "ts": -1e300, "dur": 1e300, "args": null},
-        {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": -5, "args": {"correlation": [1, {"a": 2}], "bytes": -1}},
+        {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": -5, "args": {"correlation": [1, {"a": 2}], "bytes": -1, "operator": [{}], "operator index": 1}},
         {"ph": "X", "cat": "cpu_op", "name": "op", "pid": "1", "tid": "2", "ts": 0, "dur": 1, "args": {"correlation": "3"}},
-        {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": 1e300},
+        {"ph": "X", "cat": "kernel", "name": "k", "ts": 1e300, "dur": 1e300, "args": {"operator": "op", "operator index": -1}},
         {"ph": "X", "cat": "kernel", "name": "k", "ts": -1e300, "dur": 0}
     ]}"#;
     // A category is text.

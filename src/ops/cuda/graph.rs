@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream, result, sys};
 use candle_core::{Error, Result, Tensor, bail};
-use tracing::subscriber::{NoSubscriber, with_default};
 use tracing::trace_span;
 
 use super::{Context, address, context, empty};
+use crate::ops::span::captured::captured;
 use crate::ops::span::op_span;
 
 /// What a function launched, with memory for its inputs and its output.
@@ -42,8 +42,7 @@ impl Graph {
         let stream = &context.stream;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         stream.begin_capture(mode).map_err(Error::wrap)?;
-        // Operators are those of calls that run.
-        let issued = with_default(NoSubscriber::new(), || {
+        let issued = captured(|| {
             let inputs: Vec<&Tensor> = inputs.iter().collect();
             copy(&run(&inputs)?, &output, stream)?;
             // What was dropped beside belongs to the graph, too.

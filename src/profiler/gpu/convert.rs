@@ -25,6 +25,7 @@ pub(super) fn device_trace(
         mut events,
         overheads,
         mut memory,
+        operators,
         dropped,
         lost_bytes,
     } = records;
@@ -40,6 +41,7 @@ pub(super) fn device_trace(
     let ids: HashMap<u32, Option<u64>> = ids.collect();
     for work in &mut work {
         work.external_id = ids.get(&work.correlation).copied().flatten();
+        work.operator = operators.get(&work.graph.1).copied();
         if let WorkKind::Kernel(kernel) = &mut work.kind {
             occupancy::derive(&facts.properties, kernel);
         }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use libloading::{Library, Symbol};
 
 use super::MAX_RECORD_BYTES;
+use super::nodes;
 use crate::profiler::clock::Timestamp;
 use crate::profiler::trace::Api;
 
@@ -51,6 +52,8 @@ pub(super) struct Cupti {
     activity_enable: unsafe extern "C" fn(u32) -> u32,
     /// Of the driver and of the runtime, where the library has them.
     enable_call: Option<[unsafe extern "C" fn(u32, u8) -> u32; 2]>,
+    /// Where the library has them.
+    pub(super) graphs: Option<nodes::Functions>,
     flush_all: unsafe extern "C" fn(u32) -> u32,
     get_next_record: unsafe extern "C" fn(*mut u8, usize, *mut *mut u8) -> u32,
     get_num_dropped: unsafe extern "C" fn(*mut c_void, u32, *mut usize) -> u32,
@@ -176,8 +179,16 @@ impl Cupti {
                 function!(b"cuptiActivityEnableRuntimeApi\0"),
             ])
         };
+        let graphs = || {
+            Ok::<_, String>(nodes::Functions {
+                subscribe: function!(b"cuptiSubscribe\0"),
+                enable_callback: function!(b"cuptiEnableCallback\0"),
+                get_graph_node_id: function!(b"cuptiGetGraphNodeId\0"),
+            })
+        };
         Ok(Self {
             enable_call: enable_call().ok(),
+            graphs: graphs().ok(),
             activity_disable: function!(b"cuptiActivityDisable\0"),
             activity_enable: function!(b"cuptiActivityEnable\0"),
             flush_all: function!(b"cuptiActivityFlushAll\0"),
@@ -311,7 +322,7 @@ impl Cupti {
         version
     }
 
-    fn check(&self, code: u32) -> Result<(), String> {
+    pub(super) fn check(&self, code: u32) -> Result<(), String> {
         if code == 0 {
             return Ok(());
         }

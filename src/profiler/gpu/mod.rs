@@ -19,6 +19,8 @@ mod facts;
 #[cfg(feature = "cuda")]
 mod layout;
 #[cfg(feature = "cuda")]
+mod nodes;
+#[cfg(feature = "cuda")]
 mod parse;
 #[cfg(feature = "cuda")]
 mod session;

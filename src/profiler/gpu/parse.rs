@@ -37,6 +37,7 @@ macro_rules! work {
             correlation: $record.correlation_id,
             external_id: None,
             graph: ($record.graph_id, $record.graph_node_id),
+            operator: None,
         }
     };
 }

@@ -1,7 +1,8 @@
 //! What CUPTI told of a recording, before it is put in order: plain data.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use crate::ops::span::captured::CapturedOperator;
 use crate::profiler::trace::{
     Call, DeviceProperties, EventRecord, MemoryEvent, Overhead, Versions, Wait, Work,
 };
@@ -17,6 +18,8 @@ pub(in crate::profiler) struct Records {
     pub(super) events: HashMap<u32, Vec<EventRecord>>,
     pub(super) overheads: Vec<Overhead>,
     pub(super) memory: Vec<MemoryEvent>,
+    /// Those of the nodes of graphs, by the nodes' ids.
+    pub(super) operators: BTreeMap<u64, CapturedOperator>,
     /// Records that CUPTI had no room for.
     pub(super) dropped: u64,
     /// Bytes of records beyond the bound.

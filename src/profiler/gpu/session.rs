@@ -6,6 +6,7 @@ use super::convert::device_trace;
 use super::cupti::Cupti;
 use super::facts;
 use super::layout::kind;
+use super::nodes;
 use super::parse::Parser;
 use super::records::Facts;
 use crate::device::memory_use;
@@ -99,6 +100,11 @@ impl Collector {
             }
         }
         self.cupti.leave_out_questions();
+        if let Err(why) = nodes::subscribe(self.cupti) {
+            session.warnings.push(format!(
+                "the trace does not tell the operators of a CUDA graph's kernels: {why}"
+            ));
+        }
         Ok(session)
     }
 }
@@ -128,6 +134,7 @@ impl Session {
         let mut records = parser.parse(buffers);
         records.lost_bytes = lost_bytes;
         records.dropped = cupti.dropped();
+        records.operators = nodes::take_operators();
         let (trace, more) = device_trace(records, self.facts.clone(), host);
         self.warnings.extend(more);
         (trace, std::mem::take(&mut self.warnings))

@@ -215,6 +215,23 @@ fn a_set_without_work_is_left_out_while_no_record_is_lost() {
 }
 
 #[test]
+fn a_graphs_work_is_of_the_operator_that_its_node_was_captured_in() {
+    let node = |id, start| Work {
+        graph: (2, id),
+        ..launch(6, start, start + 10)
+    };
+    let linear = ("qwen::linear", 3);
+    let records = Records {
+        work: vec![node(31, 600), node(32, 700), launch(7, 800, 900)],
+        operators: [(31, linear)].into(),
+        ..Records::default()
+    };
+    let (device, _) = convert(records, &[]);
+    let operators: Vec<_> = device.work.iter().map(|work| work.operator).collect();
+    assert_eq!(operators, [Some(linear), None, None]);
+}
+
+#[test]
 fn what_was_captured_is_left_out() {
     let of_another_thread = Call {
         thread: 413,
