@@ -22,8 +22,9 @@ operators() { "$bin/qwen-gen" trace "$traces/$1"-* --top 0 | grep -E "^$2 +$3 ";
 run trace few 4
 run trace replayed 40
 run operators replayed qwen::replay 39  # all steps but the first
+run operators replayed qwen::joint_qkv 240  # six blocks a step
 run trace one-by-one 40 --enable-layerwise-nvtx-marker
-run operators one-by-one qwen::joint_qkv 240  # six blocks a step
+run operators one-by-one qwen::joint_qkv 240
 rm -r "$traces"
 if command -v compute-sanitizer >/dev/null; then
   out=$(mktemp -d)

@@ -20,9 +20,9 @@ use crate::error::{Error, Result};
 use crate::human::printable;
 use crate::weights::Object;
 
-/// What is kept and worked out of so many takes 2 GB (3.1 GB were measured at 24 million); no viewer shows a
-/// tenth of them.
-const MAX_EVENTS: u64 = 15_000_000;
+/// What is kept and worked out of so many takes 2 GB (2.6 GB were measured at 15 million, half of them a graph's
+/// kernels, half calls); no viewer shows a tenth of them.
+const MAX_EVENTS: u64 = 12_000_000;
 const MAX_NAMES_BYTES: usize = 128 << 20;
 /// Stages and steps, each of which has rows and bars; a run has 1000 steps at most.
 const MAX_PARTS: usize = 10_000;
