@@ -1,6 +1,7 @@
 //! One event of a trace file, as far as it is reported on.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -104,9 +105,7 @@ impl Event {
     /// The operator that a graph's node was captured in, and which of the graph's that is.
     pub(super) fn operator(&self) -> Option<(&str, u32)> {
         let Object(args) = self.args.as_ref()?;
-        let Text::Text(operator) = &args.operator else {
-            return None;
-        };
+        let operator = args.operator.0.as_deref()?;
         Some((operator, args.operator_index.positive()?))
     }
 
@@ -137,18 +136,8 @@ impl Event {
 }
 
 /// A text, or something else that is passed over.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Text {
-    Text(String),
-    Other(IgnoredAny),
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self::Other(IgnoredAny)
-    }
-}
+#[derive(Debug, Default)]
+struct Text(Option<String>);
 
 /// A number, or something else that is passed over: old traces have text in its place.
 #[derive(Debug, Clone, Copy, Default)]
@@ -185,58 +174,89 @@ fn nanoseconds(microseconds: f64) -> i64 {
     (microseconds * 1e3).round().clamp(-MAX_NS, MAX_NS) as i64
 }
 
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberVisitor)
+/// What is kept of a value. Of another kind of value nothing is, however large it is.
+trait Kept: Default {
+    fn of_number(_number: f64) -> Self {
+        Self::default()
+    }
+
+    fn of_text(_text: &str) -> Self {
+        Self::default()
     }
 }
 
-struct NumberVisitor;
+impl Kept for Number {
+    fn of_number(number: f64) -> Self {
+        Self(Some(number))
+    }
+
+    fn of_text(text: &str) -> Self {
+        Self(text.parse().ok().filter(|number: &f64| number.is_finite()))
+    }
+}
+
+impl Kept for Text {
+    fn of_text(text: &str) -> Self {
+        Self(Some(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeptVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeptVisitor(PhantomData))
+    }
+}
+
+struct KeptVisitor<T>(PhantomData<T>);
 
 #[expect(
     clippy::cast_precision_loss,
     reason = "byte counts and ids are below 2^53"
 )]
-impl<'de> Visitor<'de> for NumberVisitor {
-    type Value = Number;
+impl<'de, T: Kept> Visitor<'de> for KeptVisitor<T> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a number")
+        f.write_str("a number or a text")
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Number, E> {
-        Ok(Number(Some(number as f64)))
+    fn visit_u64<E>(self, number: u64) -> Result<T, E> {
+        Ok(T::of_number(number as f64))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Number, E> {
-        Ok(Number(Some(number as f64)))
+    fn visit_i64<E>(self, number: i64) -> Result<T, E> {
+        Ok(T::of_number(number as f64))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Number, E> {
-        Ok(Number(Some(number)))
+    fn visit_f64<E>(self, number: f64) -> Result<T, E> {
+        Ok(T::of_number(number))
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Number, E> {
-        Ok(Number(
-            text.parse().ok().filter(|number: &f64| number.is_finite()),
-        ))
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok(T::of_text(text))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Number, E> {
-        Ok(Number(None))
+    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
+        Ok(T::default())
     }
 
-    fn visit_unit<E>(self) -> Result<Number, E> {
-        Ok(Number(None))
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Number, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
         while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Number(None))
+        Ok(T::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Number, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Number(None))
+        Ok(T::default())
     }
 }

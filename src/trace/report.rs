@@ -92,13 +92,13 @@ pub struct DeviceUse {
 pub struct OperatorRow {
     /// Its name.
     pub name: String,
-    /// How often it ran.
+    /// How often it ran, launches with a graph among them, which take it no time on the host.
     pub count: u64,
     /// On the host, with what it called.
     pub host_ms: f64,
     /// On the host, without operators and calls inside it.
     pub host_self_ms: f64,
-    /// Work launched in it and in no operator inside it.
+    /// Work launched in it and in no operator inside it, or captured in it and launched with a graph.
     pub device_ms: f64,
     /// Mean of the host's time, or of the device's where there is a device.
     pub mean_us: f64,

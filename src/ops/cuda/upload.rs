@@ -95,6 +95,7 @@ impl Buffer {
         address: u64,
         read: impl FnOnce(&mut [u8]) -> io::Result<()>,
     ) -> std::result::Result<io::Result<()>, DriverError> {
+        stream.context().bind_to_thread()?;
         // A thread that sleeps until then wakes too late to keep the bus busy; this one leaves its core to others.
         while !self.copied.try_is_complete()? {
             thread::yield_now();
@@ -103,7 +104,6 @@ impl Buffer {
         if let Err(error) = read(part) {
             return Ok(Err(error));
         }
-        stream.context().bind_to_thread()?;
         // SAFETY: the tensor has `len` bytes from `address` on; the buffer is neither written nor
         // freed before `copied`.
         unsafe { result::memcpy_htod_async(address, part, stream.cu_stream()) }?;
