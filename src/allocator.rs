@@ -20,6 +20,16 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Gives back to the system what is free. Over thousands of pictures the holes between what stays add up to many times
+/// what is in use: 2000 of 16x16 took 230 to 535 MB, and take 67 to 128.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it may be called at any time.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The system's allocator, except that the process ends with an error and exit code 1 where memory
 /// runs out, while Rust's own end is SIGABRT.
 #[derive(Debug)]

@@ -289,7 +289,7 @@ fn what_was_done_before_a_failure_is_told_and_stays() {
 
     let dump = ["--no-save-output", "--perf-dump-path", "perf.json"];
     let error = scratch.generate_within("-f 0", &dump).failure(1);
-    let told = "error: the pictures are complete, the perf dump is not: cannot write perf.json: ";
+    let told = "error: the perf dump is not saved: cannot write perf.json: ";
     assert!(error.starts_with(told), "{error}");
     assert!(!scratch.path("perf.json").exists());
     let run = scratch.generate_within("-f 0", &[&dump[..], &["--json"]].concat());

@@ -7,6 +7,7 @@ use crate::cli::console::{json_text, write_result};
 use crate::cli::trace::TraceArgs;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::interrupt::Interrupt;
 use crate::trace::{self, Comparison, Report, SideBySide, Text};
 
 /// Reads the traces and writes to `out` what they say, or the page to its file.
@@ -50,6 +51,9 @@ fn write_page(args: &TraceArgs, path: &Path) -> Result<String> {
     }
     files::check_writable(path)?;
     let page = trace::page(&args.file, args.picture.as_deref())?;
+    // A signal waits for the file, of which it would leave a part.
+    let interrupt = Interrupt::install().unwrap_or_default();
     files::write_atomic(path, |out| out.write_all(page.as_bytes()))?;
+    interrupt.check()?;
     Ok(format!("Page saved to {}\n", path.display()))
 }

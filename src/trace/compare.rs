@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::numbers::{fixed, signed};
 use super::report::{OperatorRow, Report, StageRow};
-use super::table::{Table, plain};
+use super::table::Table;
+use crate::human::escaped;
 
 /// Two reports and where the second differs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -195,8 +196,8 @@ impl fmt::Display for SideBySide<'_> {
             new,
             differences,
         } = self.comparison;
-        writeln!(f, "base: {}", plain(&base.trace))?;
-        writeln!(f, "new:  {}", plain(&new.trace))?;
+        writeln!(f, "base: {}", escaped(&base.trace))?;
+        writeln!(f, "new:  {}", escaped(&new.trace))?;
         for section in differences {
             let header = [
                 section.rows,

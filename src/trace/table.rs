@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
+use crate::human::escaped;
+
 /// Wider names lose their middle, unless they would look like another.
 const MAX_NAME: usize = 60;
 /// Even those are cut here.
@@ -88,14 +90,6 @@ impl fmt::Display for Table {
     }
 }
 
-/// A text on one line, without control characters.
-pub(super) fn plain(text: &str) -> String {
-    let chars = text.chars();
-    chars
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
 /// A name that fits, on one line.
 pub(super) fn short(name: &str) -> String {
     shortened(name, MAX_NAME)
@@ -115,7 +109,7 @@ fn short_apart(names: &[&str]) -> Vec<String> {
 }
 
 fn shortened(name: &str, width: usize) -> String {
-    let name: Vec<char> = plain(name).chars().collect();
+    let name: Vec<char> = escaped(name).chars().collect();
     if name.len() <= width {
         return name.into_iter().collect();
     }
@@ -150,6 +144,6 @@ mod tests {
         let apart = short_apart(&[&long, &other]);
         assert_ne!(apart[0], apart[1]);
         assert_eq!(apart[0].chars().count(), 2 * MAX_NAME);
-        assert_eq!(short("a\u{1b}[31m\nb"), "a\u{fffd}[31m\u{fffd}b");
+        assert_eq!(short("a\u{1b}[31m\nb"), r"a\u{1b}[31m\nb");
     }
 }

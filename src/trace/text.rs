@@ -5,7 +5,8 @@ use std::fmt::{self, Write as _};
 use super::numbers::{counted, fixed, mb, percent};
 use super::report::{DeviceUse, GapRow, Report, StepRow};
 use super::rows::Row;
-use super::table::{Table, plain, short};
+use super::table::{Table, short};
+use crate::human::escaped;
 
 /// A report with the number of rows to show of each table; 0 is all.
 #[derive(Debug)]
@@ -64,12 +65,12 @@ fn write_heading(report: &Report, f: &mut String) -> fmt::Result {
     write!(
         f,
         "{}: {steps}{} ms, {}",
-        plain(&report.trace),
+        escaped(&report.trace),
         fixed(report.duration_ms),
         counted(report.events, "event", "events")
     )?;
     for device in &report.devices {
-        write!(f, ", {}", plain(device))?;
+        write!(f, ", {}", escaped(device))?;
     }
     writeln!(f)?;
     if let Some(device) = &report.device {

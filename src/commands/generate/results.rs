@@ -116,9 +116,12 @@ impl Run {
         let Some(path) = &self.request.perf_dump_path else {
             return Ok(None);
         };
-        report
-            .write(path)
-            .context("the pictures are complete, the perf dump is not")?;
+        let progress = if self.request.output.save {
+            "the pictures are saved, the perf dump is not"
+        } else {
+            "the perf dump is not saved"
+        };
+        report.write(path).context(progress)?;
         let absolute = std::path::absolute(path)?;
         console.path(&format!("Metrics dumped to: {}", absolute.display()));
         Ok(Some(path))
