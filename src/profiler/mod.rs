@@ -15,7 +15,7 @@ mod rows;
 pub mod schedule;
 mod spans;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod thread;
 pub mod trace;
 mod wire;

@@ -10,7 +10,7 @@ use super::trace::{
 };
 
 /// Held by tests that record: `tracing` keeps one cache of who listens for all threads.
-pub(super) fn recording_alone() -> MutexGuard<'static, ()> {
+pub(crate) fn recording_alone() -> MutexGuard<'static, ()> {
     static RECORDING: Mutex<()> = Mutex::new(());
     RECORDING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,7 +16,7 @@ use crate::memory::MemoryPlan;
 use crate::perf::{RunFacts, commit_hash};
 use crate::pipeline::{Observer, Pipeline, TextEncodings};
 
-/// Each picture leaves holes in the process's memory; to fill them with fresh pages again costs 1 % of a small one.
+/// After so many pictures freed memory goes back to the system; the next one pays for fresh pages.
 const PICTURES_A_RELEASE: usize = 16;
 
 pub(super) struct Session {

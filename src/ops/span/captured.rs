@@ -69,9 +69,11 @@ mod tests {
     use tracing::trace_span;
 
     use super::*;
+    use crate::profiler::testing::recording_alone;
 
     #[test]
     fn the_innermost_operator_is_known_while_it_is_captured() {
+        let _alone = recording_alone();
         let outer = || trace_span!("outer", dims = 1);
         let inner = || trace_span!("inner", dims = 2);
         let seen = captured(|| {
