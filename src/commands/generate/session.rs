@@ -88,7 +88,7 @@ impl Session {
     /// Makes and saves the picture of every request.
     pub(super) fn draw_all(&mut self) -> Result<()> {
         (0..self.run.request.images.len()).try_for_each(|index| {
-            if (index + 1).is_multiple_of(PICTURES_A_RELEASE) {
+            if index > 0 && index.is_multiple_of(PICTURES_A_RELEASE) {
                 allocator::release_freed_memory();
             }
             self.draw(index)
@@ -129,7 +129,7 @@ impl Session {
     /// Reports what the run took.
     pub(super) fn finish(self, json: bool) -> Result<()> {
         let Self { run, watchers, .. } = self;
-        // What is written from here on is all that is left to do.
+        // A run that is stopped leaves no report; once that is written, the run was not stopped.
         watchers.interrupt.check()?;
         let Watchers { perf, console, .. } = watchers;
         let facts = RunFacts {
