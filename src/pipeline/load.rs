@@ -91,9 +91,12 @@ impl Checkpoint {
         // Of two parts that are joined, one is converted at a time.
         let part = footprint.text_passing / 2;
         footprint.text_passing +=
-            (self.text_encoder).stored_beside(part, precisions.text_encoder, false);
-        footprint.passing +=
-            (self.transformer).stored_beside(footprint.passing, precisions.dit, has_loras);
+            (self.text_encoder).arrived_beside(part, (precisions.text_encoder, device), false);
+        footprint.passing += (self.transformer).arrived_beside(
+            footprint.passing,
+            (precisions.dit, device),
+            has_loras,
+        );
         footprint
     }
 

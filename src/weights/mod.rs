@@ -16,12 +16,11 @@ mod shards;
 mod source;
 mod tensor_file;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::{SimpleBackend, VarBuilder};
-use safetensors::tensor::Dtype;
 
 pub(crate) use fault::{INCOMPLETE, fault, fault_with_hint};
 pub(crate) use files::{listing, weight_files};
@@ -35,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::ops::{cast, merge_low_rank};
 use lora::Adapters;
 use shards::Shards;
+use tensor_file::arriving;
 
 /// Where weights come from (`--load-format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,21 +157,22 @@ impl ComponentWeights {
         }
     }
 
-    /// What tensors of `bytes` bytes in `dtype` take as they are stored, while they are converted, or adapters
-    /// merged into them; nothing where they are used as they are stored. What is not there yet is taken for bf16.
-    pub(crate) fn stored_beside(&self, bytes: u64, dtype: DType, has_adapters: bool) -> u64 {
-        let as_used = match dtype {
-            DType::BF16 => Dtype::BF16,
-            DType::F16 => Dtype::F16,
-            _ => Dtype::F32,
-        };
+    /// What tensors of `bytes` bytes in `dtype` take as they arrive on `device`, while they are converted, or
+    /// adapters merged into them; nothing where they arrive as they are used. What is not there yet is taken for bf16.
+    pub(crate) fn arrived_beside(
+        &self,
+        bytes: u64,
+        (dtype, device): (DType, &Device),
+        has_adapters: bool,
+    ) -> u64 {
         let stored = match &self.tensors {
             Tensors::Stored(shards) => shards.dtypes(),
-            Tensors::Dummy => BTreeSet::from([Dtype::BF16]),
+            Tensors::Dummy => HashSet::from([DType::BF16]),
         };
-        let is_twice = |stored: &Dtype| *stored != as_used || has_adapters;
-        let bits = (stored.into_iter().filter(is_twice)).map(|dtype| dtype.bitsize());
-        bytes / dtype.size_in_bytes() as u64 * bits.max().unwrap_or(0) as u64 / 8
+        let arriving = (stored.into_iter()).map(|stored| arriving(stored, dtype, device));
+        let twice = arriving.filter(|arriving| *arriving != dtype || has_adapters);
+        let size = twice.map(|dtype| dtype.size_in_bytes()).max().unwrap_or(0);
+        bytes / dtype.size_in_bytes() as u64 * size as u64
     }
 
     /// Bytes of its own tensors read from files so far.
@@ -180,12 +181,12 @@ impl ComponentWeights {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
-    /// A tensor as it is `stored`, with what adapters add to it, rounded once, after the sum.
-    fn merged(&self, name: &str, dtype: DType, stored: &Tensor) -> candle_core::Result<Tensor> {
-        let factors = self.adapters.factors(name, stored.device());
+    /// A tensor in `dtype` with what adapters add to it, rounded once, after the sum.
+    fn merged(&self, name: &str, dtype: DType, tensor: &Tensor) -> candle_core::Result<Tensor> {
+        let factors = self.adapters.factors(name, tensor.device());
         match factors.map_err(message)? {
-            None => cast(stored, dtype),
-            Some((up, down)) => merge_low_rank(stored, &up, &down, dtype),
+            None => cast(tensor, dtype),
+            Some((up, down)) => merge_low_rank(tensor, &up, &down, dtype),
         }
     }
 
@@ -194,12 +195,13 @@ impl ComponentWeights {
         shards: &Shards,
         name: &str,
         expected: &[usize],
+        dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let stored = shards.read(name, expected, device).map_err(message)?;
-        let bytes = stored.elem_count() * stored.dtype().size_in_bytes();
-        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(stored)
+        let read = shards.read(name, expected, dtype, device);
+        let (tensor, bytes) = read.map_err(message)?;
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
+        Ok(tensor)
     }
 }
 
@@ -212,11 +214,11 @@ impl SimpleBackend for &ComponentWeights {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        let stored = match &self.tensors {
-            Tensors::Stored(shards) => self.read(shards, name, shape.dims(), device),
+        let tensor = match &self.tensors {
+            Tensors::Stored(shards) => self.read(shards, name, shape.dims(), dtype, device),
             Tensors::Dummy => dummy::tensor(self.component, name, &shape, dtype, device),
         };
-        self.merged(name, dtype, &stored?)
+        self.merged(name, dtype, &tensor?)
     }
 
     fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {

@@ -4,10 +4,10 @@
 //! positioned reads, so that no second copy of a component is ever in memory: to a GPU they go
 //! through small pinned buffers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
-use candle_core::{Device, Tensor};
-use safetensors::tensor::{Dtype, TensorInfo};
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::TensorInfo;
 
 use super::fault::{fault, fault_with_hint};
 use super::files::{Index, WeightFiles};
@@ -89,10 +89,12 @@ impl Shards {
         size
     }
 
-    /// The dtypes of all matrices.
-    pub(super) fn dtypes(&self) -> BTreeSet<Dtype> {
+    /// The dtypes of all matrices that can be read.
+    pub(super) fn dtypes(&self) -> HashSet<DType> {
         let matrices = self.infos().filter(|info| info.shape.len() > 1);
-        matrices.map(|info| info.dtype).collect()
+        matrices
+            .filter_map(|info| info.dtype.try_into().ok())
+            .collect()
     }
 
     fn infos(&self) -> impl Iterator<Item = &TensorInfo> {
@@ -138,15 +140,23 @@ impl Shards {
         ))
     }
 
-    /// Reads a tensor in its stored dtype onto `device`.
+    /// Reads a tensor onto `device`, in `dtype` where that is how it arrives; with it, how many bytes were read.
     ///
     /// # Errors
     /// No such tensor; another shape than `expected`; a dtype that is not a plain float; a read that
     /// fails.
-    pub(super) fn read(&self, name: &str, expected: &[usize], device: &Device) -> Result<Tensor> {
+    pub(super) fn read(
+        &self,
+        name: &str,
+        expected: &[usize],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<(Tensor, u64)> {
         let (file, info) = self.find(name)?;
         self.check_shape(name, (file, info), expected)?;
-        file.read(name, info, device)
+        let tensor = file.read(name, info, dtype, device)?;
+        let (start, end) = info.data_offsets;
+        Ok((tensor, (end - start) as u64))
     }
 
     /// The file that holds a tensor, and what its header says of it.

@@ -19,6 +19,15 @@ use crate::ops::cuda;
 /// Values that one thread reads at a time: 1 to 4 MiB, so that its buffer stays in the cache.
 const CHUNK: usize = 1 << 19;
 
+/// The dtype in which a tensor arrives on `device` that is `stored` in one and asked for in another.
+///
+/// The same, but that 16 bits become f32 on their way to the CPU: no value changes, and to widen them there
+/// would be a second pass through fresh memory.
+pub(super) fn arriving(stored: DType, asked: DType, device: &Device) -> DType {
+    let is_widened = device.is_cpu() && stored.size_in_bytes() == 2 && asked == DType::F32;
+    if is_widened { asked } else { stored }
+}
+
 /// An open file whose header was found sound.
 #[derive(Debug)]
 pub(super) struct TensorFile {
@@ -50,17 +59,23 @@ impl TensorFile {
         self.header.metadata.info(tensor)
     }
 
-    /// Reads a tensor of the file in its stored dtype onto `device`.
+    /// Reads a tensor of the file onto `device`, where it [arrives](arriving) in `dtype` or as it is stored.
     ///
     /// # Errors
     /// A dtype that is not a plain float; a read that fails.
-    pub(super) fn read(&self, tensor: &str, info: &TensorInfo, device: &Device) -> Result<Tensor> {
-        let dtype = self.dtype(tensor, info)?;
+    pub(super) fn read(
+        &self,
+        tensor: &str,
+        info: &TensorInfo,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        let stored = self.dtype(tensor, info)?;
         let unreadable = |error: io::Error| self.unreadable(tensor, &error);
         match device {
             #[cfg(feature = "cuda")]
             Device::Cuda(_) => {
-                let values = cuda::empty(info.shape.as_slice(), dtype, device)?;
+                let values = cuda::empty(info.shape.as_slice(), stored, device)?;
                 let bytes = info.data_offsets.1 - info.data_offsets.0;
                 let read = |buffer: &mut [u8], offset| self.read_at(info, buffer, offset);
                 let uploads = &cuda::context(device)?.uploads;
@@ -68,7 +83,8 @@ impl TensorFile {
                 Ok(values)
             }
             _ => {
-                let values = self.to_host(info, dtype).map_err(unreadable)?;
+                let arriving = arriving(stored, dtype, device);
+                let values = self.to_host(info, stored, arriving).map_err(unreadable)?;
                 Ok(values.to_device(device)?)
             }
         }
@@ -89,7 +105,7 @@ impl TensorFile {
         let value = match info.dtype {
             Dtype::I32 | Dtype::I64 => self.integer(tensor, info)?,
             _ => {
-                let value = self.read(tensor, info, &Device::Cpu)?;
+                let value = self.read(tensor, info, DType::F64, &Device::Cpu)?;
                 let value = value.to_dtype(DType::F64)?.flatten_all()?.get(0)?;
                 value.to_scalar()?
             }
@@ -150,16 +166,24 @@ impl TensorFile {
         )
     }
 
-    fn to_host(&self, info: &TensorInfo, dtype: DType) -> io::Result<Tensor> {
+    fn to_host(&self, info: &TensorInfo, stored: DType, arriving: DType) -> io::Result<Tensor> {
         let (shape, cpu) = (info.shape.as_slice(), &Device::Cpu);
-        let tensor = match dtype {
-            DType::F32 => Tensor::from_vec(self.values(info, f32::from_le_bytes)?, shape, cpu),
-            DType::F64 => Tensor::from_vec(self.values(info, f64::from_le_bytes)?, shape, cpu),
-            DType::F16 => {
+        let tensor = match (stored, arriving) {
+            (DType::F64, _) => Tensor::from_vec(self.values(info, f64::from_le_bytes)?, shape, cpu),
+            (DType::F32, _) => Tensor::from_vec(self.values(info, f32::from_le_bytes)?, shape, cpu),
+            (DType::F16, DType::F32) => {
+                let values = self.values(info, |bytes| f16::from_le_bytes(bytes).to_f32())?;
+                Tensor::from_vec(values, shape, cpu)
+            }
+            (_, DType::F32) => {
+                let values = self.values(info, |bytes| bf16::from_le_bytes(bytes).to_f32())?;
+                Tensor::from_vec(values, shape, cpu)
+            }
+            (DType::F16, _) => {
                 let bits = self.values(info, u16::from_le_bytes)?;
                 Tensor::from_vec(bits.reinterpret_into::<f16>(), shape, cpu)
             }
-            _ => {
+            (_, _) => {
                 let bits = self.values(info, u16::from_le_bytes)?;
                 Tensor::from_vec(bits.reinterpret_into::<bf16>(), shape, cpu)
             }
@@ -167,7 +191,7 @@ impl TensorFile {
         tensor.map_err(io::Error::other)
     }
 
-    /// Reads and decodes a tensor's values, in parallel; `N` is the size of one.
+    /// Reads and decodes a tensor's values, in parallel; `N` is the size of one in the file.
     fn values<T: Copy + Default + Send, const N: usize>(
         &self,
         info: &TensorInfo,

@@ -65,8 +65,9 @@ impl LoraFile {
             return Ok(None);
         };
         let read = |key: &str| -> Result<Tensor> {
-            let stored = self.file.read(key, info(&self.file, key), device)?;
-            Ok(cast(&stored, DType::F32)?)
+            let info = info(&self.file, key);
+            let matrix = self.file.read(key, info, DType::F32, device)?;
+            Ok(cast(&matrix, DType::F32)?)
         };
         Ok(Some((read(up)?, (read(down)? * *factor)?)))
     }
