@@ -30,8 +30,8 @@ pub(super) struct Networks {
 impl Networks {
     /// Loads the text encoder, and the others unless they have to wait until it has gone.
     ///
-    /// One after the other: each has all threads and the whole bus, and a text stage beside the transformer's
-    /// loading (10 ms of 1.9 s) would last as long as that lets it.
+    /// One after the other: each has all threads and the whole bus. Side by side they take as long, and a text
+    /// stage beside the transformer's loading twice its time (benches/README.md).
     pub(super) fn load(
         checkpoint: Checkpoint,
         offload: Offload,
