@@ -1,11 +1,10 @@
-//! Sets marks while a run lasts; only afterwards are they turned into durations, which is when a
-//! GPU is waited for.
+//! Sets marks while a request lasts; only once its picture is saved are they turned into durations, which is
+//! when a GPU is waited for.
 
 #[cfg(test)]
 mod tests;
 
 use std::mem::take;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
@@ -26,8 +25,13 @@ pub struct PerfRecorder {
     device: Device,
     process_start: Instant,
     first_stage: Option<Instant>,
+    /// Since the last request.
     loads: Spans<(&'static str, u64)>,
-    requests: Vec<RequestMarks>,
+    /// Sums over all times a component was loaded: one that leaves comes again.
+    loaded: Vec<(&'static str, Load)>,
+    /// The present request.
+    request: Option<RequestMarks>,
+    requests: Vec<RequestTimes>,
     load_peak: Option<MemoryCheckpoint>,
     warmup_peak: Option<MemoryCheckpoint>,
 }
@@ -61,6 +65,8 @@ impl PerfRecorder {
             process_start,
             first_stage: None,
             loads: Spans::default(),
+            loaded: Vec::new(),
+            request: None,
             requests: Vec::new(),
             load_peak: None,
             warmup_peak: None,
@@ -84,101 +90,77 @@ impl PerfRecorder {
         self.warmup_peak = MemoryCheckpoint::now(&self.device);
     }
 
-    /// Records how long encoding and writing the present request's picture took.
+    /// Turns the present request's marks into durations: device events are few, and requests may be many.
     ///
-    /// # Panics
-    /// When no request was observed.
-    pub fn saved(&mut self, duration: Duration) {
-        self.request().save = Some(duration);
-    }
-
-    /// Turns the marks into durations; `facts` describes the request of an index.
+    /// `save` is how long encoding and writing its picture took.
     ///
     /// # Errors
     /// When the device has failed.
     ///
     /// # Panics
-    /// When no request was observed.
-    pub fn finish(
-        self,
-        run: RunFacts,
-        facts: impl Fn(usize) -> RequestFacts,
-    ) -> Result<PerfReport> {
-        let mut records = Vec::new();
-        for (index, marks) in self.requests.iter().enumerate() {
-            records.push(FurtherRequest {
-                record: self.record(marks, &run, facts(index))?,
-                save_ms: marks.save.map(|duration| duration.as_secs_f64() * 1e3),
-            });
+    /// When no request is observed.
+    pub fn close_request(&mut self, save: Option<Duration>) -> Result<()> {
+        let marks = self.request.take().expect("a request was observed");
+        // Networks that wait until they are needed are loaded between stages.
+        let (mut loading_ms, loads) = (0.0, take(&mut self.loads));
+        for (index, ((component, bytes), duration_ms)) in loads.durations()?.into_iter().enumerate()
+        {
+            if index >= marks.loads_before {
+                loading_ms += duration_ms;
+            }
+            self.add_load(component, Load { bytes, duration_ms });
         }
-        let mut records = records.into_iter();
-        let first = records.next().expect("a run has at least one request");
+        let total_ms = match marks.stages.done.last() {
+            Some((_, _, end)) => marks.begin.elapsed_ms(end)? - loading_ms,
+            None => 0.0,
+        };
+        self.requests.push(RequestTimes {
+            at: marks.at,
+            total_ms,
+            stages: marks.stages.durations()?,
+            steps: marks.steps.durations()?,
+            checkpoints: marks.checkpoints,
+            save_ms: save.map(|duration| duration.as_secs_f64() * 1e3),
+        });
+        Ok(())
+    }
+
+    fn add_load(&mut self, component: &'static str, load: Load) {
+        let known = (self.loaded.iter_mut()).find(|(name, _)| *name == component);
+        match known {
+            Some((_, sum)) => {
+                sum.bytes += load.bytes;
+                sum.duration_ms += load.duration_ms;
+            }
+            None => self.loaded.push((component, load)),
+        }
+    }
+
+    /// The report of the requests that were closed; `facts` describes the one of an index.
+    ///
+    /// # Panics
+    /// When there was none.
+    pub fn finish(self, run: RunFacts, facts: impl Fn(usize) -> RequestFacts) -> PerfReport {
+        let requests = self.requests.into_iter().enumerate();
+        let mut requests = requests.map(|(index, times)| FurtherRequest {
+            save_ms: times.save_ms,
+            record: times.record(&run, facts(index)),
+        });
+        let first = requests.next().expect("a run has at least one request");
+        let requests = requests.collect();
         let first_stage = self.first_stage.unwrap_or(self.process_start);
-        Ok(PerfReport {
+        PerfReport {
             first: first.record,
             device: run.device,
-            load: self.loads_by_component()?,
+            load: self.loaded,
             cold_start_ms: (first_stage - self.process_start).as_secs_f64() * 1e3,
             save_ms: first.save_ms,
-            requests: records.collect(),
-        })
-    }
-
-    /// Sums over all times a component was loaded: one that leaves comes again.
-    fn loads_by_component(&self) -> Result<Vec<(&'static str, Load)>> {
-        let mut loads: Vec<(&'static str, Load)> = Vec::new();
-        for ((component, bytes), duration_ms) in self.loads.durations()? {
-            match loads.iter_mut().find(|(name, _)| *name == component) {
-                Some((_, load)) => {
-                    load.bytes += bytes;
-                    load.duration_ms += duration_ms;
-                }
-                None => loads.push((component, Load { bytes, duration_ms })),
-            }
+            requests,
         }
-        Ok(loads)
-    }
-
-    fn record(
-        &self,
-        marks: &RequestMarks,
-        run: &RunFacts,
-        facts: RequestFacts,
-    ) -> Result<RequestRecord> {
-        let stages = marks.stages.durations()?;
-        let steps = marks.steps.durations()?;
-        // Networks that wait until they are needed are loaded between stages.
-        let loading_ms: f64 = (self.loads.done[marks.loads.clone()].iter())
-            .map(|(_, begin, end)| begin.elapsed_ms(end))
-            .sum::<Result<_>>()?;
-        Ok(RequestRecord {
-            timestamp: marks.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string(),
-            request_id: facts.request_id,
-            commit_hash: run.commit_hash.clone(),
-            tag: "cli_generate",
-            total_duration_ms: match marks.stages.done.last() {
-                Some((_, _, end)) => marks.begin.elapsed_ms(end)? - loading_ms,
-                None => 0.0,
-            },
-            stages: (stages.into_iter())
-                .map(|(stage, duration_ms)| StageDuration {
-                    name: stage.name(),
-                    duration_ms,
-                })
-                .collect(),
-            denoise_steps_ms: (steps.into_iter())
-                .map(|(step, duration_ms)| StepDuration { step, duration_ms })
-                .collect(),
-            memory_checkpoints: marks.checkpoints.clone(),
-            meta: Meta {
-                prompt: facts.prompt,
-                model: run.model.clone(),
-            },
-        })
     }
 
     fn request(&mut self) -> &mut RequestMarks {
-        (self.requests.last_mut()).expect("stages run, and pictures are saved, in a request")
+        (self.request.as_mut()).expect("stages run in a request")
     }
 }
 
@@ -190,24 +172,19 @@ impl Observer for PerfRecorder {
 
     fn load_end(&mut self, component: &'static str, bytes: u64) -> Result<()> {
         self.loads.end((component, bytes), Mark::now(&self.device)?);
-        if let Some(request) = self.requests.last_mut() {
-            request.loads.end = self.loads.done.len();
-        }
         Ok(())
     }
 
     fn request_begin(&mut self) -> Result<()> {
         self.end_cold_start();
-        let loaded = self.loads.done.len();
-        self.requests.push(RequestMarks {
+        self.request = Some(RequestMarks {
             at: Timestamp::now(),
             begin: Mark::now(&self.device)?,
             stages: Spans::default(),
             steps: Spans::default(),
-            loads: loaded..loaded,
+            loads_before: self.loads.done.len(),
             checkpoints: Vec::new(),
             stage_peaks: Vec::new(),
-            save: None,
         });
         device::reset_peak_memory(&self.device);
         let before = MemoryCheckpoint::now(&self.device);
@@ -273,14 +250,49 @@ struct RequestMarks {
     begin: Mark,
     stages: Spans<Stage>,
     steps: Spans<usize>,
-    /// Which of the loads were for it.
-    loads: Range<usize>,
+    /// How many of the loads were over when it began.
+    loads_before: usize,
     /// Memory at moments of it, by upstream's names.
     checkpoints: Vec<(&'static str, MemoryCheckpoint)>,
     /// Those of its stages, until it ends.
     stage_peaks: Vec<(&'static str, MemoryCheckpoint)>,
-    /// How long its picture took to be encoded and written.
-    save: Option<Duration>,
+}
+
+/// What stays of a request that is closed.
+#[derive(Debug)]
+struct RequestTimes {
+    at: Timestamp,
+    total_ms: f64,
+    stages: Vec<(Stage, f64)>,
+    steps: Vec<(usize, f64)>,
+    checkpoints: Vec<(&'static str, MemoryCheckpoint)>,
+    save_ms: Option<f64>,
+}
+
+impl RequestTimes {
+    fn record(self, run: &RunFacts, facts: RequestFacts) -> RequestRecord {
+        RequestRecord {
+            timestamp: self.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string(),
+            request_id: facts.request_id,
+            commit_hash: run.commit_hash.clone(),
+            tag: "cli_generate",
+            total_duration_ms: self.total_ms,
+            stages: (self.stages.into_iter())
+                .map(|(stage, duration_ms)| StageDuration {
+                    name: stage.name(),
+                    duration_ms,
+                })
+                .collect(),
+            denoise_steps_ms: (self.steps.into_iter())
+                .map(|(step, duration_ms)| StepDuration { step, duration_ms })
+                .collect(),
+            memory_checkpoints: self.checkpoints,
+            meta: Meta {
+                prompt: facts.prompt,
+                model: run.model.clone(),
+            },
+        }
+    }
 }
 
 /// Pairs of marks that do not nest.

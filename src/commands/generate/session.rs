@@ -115,9 +115,9 @@ impl Session {
         let saving = Instant::now();
         run.save(index, &picture, &self.settings, &watchers.console)
             .with_context(|| run.progress(index))?;
-        if run.request.output.save {
-            watchers.perf.saved(saving.elapsed());
-        }
+        let save = run.request.output.save.then(|| saving.elapsed());
+        (watchers.perf.close_request(save))
+            .context("a picture was made, its times cannot be read")?;
         log::report_request(begin.elapsed(), run, &watchers.console);
         if let Some(profiler) = &mut watchers.profiler {
             run.save_trace(index, profiler, &watchers.console)
@@ -137,7 +137,7 @@ impl Session {
             device: self.settings.device.clone(),
             model: run.request.model_path.clone(),
         };
-        let report = perf.finish(facts, |index| run.request_facts(index))?;
+        let report = perf.finish(facts, |index| run.request_facts(index));
         // The pictures are there, whatever becomes of their report.
         let saved = run.save_report(&report, &console);
         log::summarise(&report, &console);

@@ -25,6 +25,7 @@ fn observed() -> PerfRecorder {
             recorder.stage_end(stage).unwrap();
         }
         recorder.request_end().unwrap();
+        recorder.close_request(None).unwrap();
     }
     recorder
 }
@@ -39,7 +40,7 @@ fn finish(recorder: PerfRecorder) -> PerfReport {
         request_id: format!("id:{index}"),
         prompt: None,
     };
-    recorder.finish(run, facts).unwrap()
+    recorder.finish(run, facts)
 }
 
 #[test]
@@ -86,6 +87,7 @@ fn what_is_loaded_between_stages_counts_as_loading() {
         recorder.stage_begin(stage).unwrap();
         recorder.stage_end(stage).unwrap();
     }
+    recorder.close_request(None).unwrap();
     let report = finish(recorder);
     assert!(report.first.total_duration_ms < 30.0);
     let [("vae", load)] = &report.load[..] else {
@@ -98,10 +100,13 @@ fn what_is_loaded_between_stages_counts_as_loading() {
 #[test]
 fn a_save_belongs_to_the_present_request() {
     let mut recorder = observed();
-    recorder.saved(Duration::from_millis(7));
+    recorder.request_begin().unwrap();
+    let save = Duration::from_millis(7);
+    recorder.close_request(Some(save)).unwrap();
     let report = finish(recorder);
     assert_eq!(report.save_ms, None);
-    assert_eq!(report.requests[0].save_ms, Some(7.0));
+    assert_eq!(report.requests[0].save_ms, None);
+    assert_eq!(report.requests[1].save_ms, Some(7.0));
 }
 
 #[test]
@@ -112,5 +117,6 @@ fn a_warm_up_ends_the_cold_start() {
     recorder.request_begin().unwrap();
     recorder.stage_begin(Stage::InputValidation).unwrap();
     recorder.stage_end(Stage::InputValidation).unwrap();
+    recorder.close_request(None).unwrap();
     assert!(finish(recorder).cold_start_ms < 20.0);
 }
