@@ -213,3 +213,26 @@ impl TensorFile {
         Ok(values)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType::{BF16, F16, F32, F64};
+
+    use super::*;
+
+    #[test]
+    fn sixteen_bits_arrive_on_the_cpu_as_the_f32_that_is_asked_for() {
+        let table = [
+            (BF16, F32, F32),
+            (F16, F32, F32),
+            (BF16, BF16, BF16),
+            (F16, F64, F16),
+            (F32, BF16, F32),
+            (F64, F32, F64),
+        ];
+        for (stored, asked, arrives) in table {
+            let found = arriving(stored, asked, &Device::Cpu);
+            assert_eq!(found, arrives, "{stored:?} for {asked:?}");
+        }
+    }
+}
