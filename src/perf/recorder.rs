@@ -90,7 +90,7 @@ impl PerfRecorder {
         self.warmup_peak = MemoryCheckpoint::now(&self.device);
     }
 
-    /// Turns the present request's marks into durations: device events are few, and requests may be many.
+    /// Turns the present request's marks into durations: a device event takes memory, and requests may be many.
     ///
     /// `save` is how long encoding and writing its picture took.
     ///
