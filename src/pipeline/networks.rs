@@ -30,7 +30,7 @@ pub(super) struct Networks {
 impl Networks {
     /// Loads the text encoder, and the others unless they have to wait until it has gone.
     ///
-    /// One after the other: each has all threads and the whole bus. Side by side they take as long, and a text
+    /// One after the other: each has all threads and the whole bus. Side by side they take no less, and a text
     /// stage beside the transformer's loading twice its time (benches/README.md).
     pub(super) fn load(
         checkpoint: Checkpoint,

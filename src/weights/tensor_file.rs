@@ -183,7 +183,7 @@ impl TensorFile {
                 let bits = self.values(info, u16::from_le_bytes)?;
                 Tensor::from_vec(bits.reinterpret_into::<f16>(), shape, cpu)
             }
-            (_, _) => {
+            _ => {
                 let bits = self.values(info, u16::from_le_bytes)?;
                 Tensor::from_vec(bits.reinterpret_into::<bf16>(), shape, cpu)
             }
